@@ -36,6 +36,7 @@ def training_arguments(**options: Any) -> TrainingArguments:
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
         ddp_find_unused_parameters=False,
+        use_cpu=bool(settings.get("bf16")) and not torch.accelerator.is_available(),  # else bf16 is refused there
         **settings,
     )
     made._n_gpu = min(made.n_gpu, 1)  # noqa: SLF001 - several visible GPUs must not split a batch unseen
