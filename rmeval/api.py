@@ -185,7 +185,7 @@ def run_loaded(
             refused=outcome.counts.refused,
             errors=outcome.counts.errors,
         ),
-        usage=Usage(tokens=outcome.tokens, seconds=round(outcome.seconds, 3)),
+        usage=Usage(tokens=outcome.counts.tokens, written=outcome.counts.written, seconds=round(outcome.seconds, 3)),
         environment=results.current_environment(
             device=str(model.engine.describe().get("device", "cpu")) if model.engine else "cpu",
             engine=model.engine.describe() if model.engine else None,

@@ -15,14 +15,14 @@ from typing import Any
 
 from rmeval.errors import UsageError, near_miss
 
-SCOPES = ("scorer", "engine", "metric")
+SCOPES = ("scorer", "engine", "judge", "metric")
 
 
 def parse(arguments: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Scope -> key -> value. A key without a scope belongs to the scorer.
 
     >>> parse(["engine.batch_size=8", "metric.ties=win"])
-    {'scorer': {}, 'engine': {'batch_size': 8}, 'metric': {'ties': 'win'}}
+    {'scorer': {}, 'engine': {'batch_size': 8}, 'judge': {}, 'metric': {'ties': 'win'}}
     """
     found: dict[str, dict[str, Any]] = {scope: {} for scope in SCOPES}
     for argument in arguments:

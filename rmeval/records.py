@@ -210,6 +210,9 @@ class Usage(Record):
     """What the run cost."""
 
     tokens: Count = 0
+    """Tokens read, each distinct text once."""
+    written: Count = 0
+    """Tokens that a judge wrote."""
     seconds: float = Field(default=0.0, ge=0)
 
 

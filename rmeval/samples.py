@@ -32,14 +32,20 @@ Scores = tuple[float | None, ...]
 class VerdictRow(Record):
     """One reading of a judge."""
 
-    order: tuple[Index, ...] = Field(min_length=2)
-    """Candidate indices as shown."""
+    order: tuple[Index, ...] = Field(min_length=1)
+    """Candidate indices as shown; a critic is shown one."""
     verdict: str | None
     """What was read, or null."""
     reason: str | None = None
     """Why the verdict is null."""
     p: tuple[float, ...] | None = None
     """Probability per candidate shown."""
+    vote: Index = 0
+    """Which of several readings of this order it is."""
+    logmass: tuple[float, ...] | None = None
+    """Log of the probability of each candidate shown, and last of a tie where the protocol has one."""
+    bounded: bool = False
+    """Whether one of them stands at its upper bound."""
 
 
 class SampleRow(Record):
@@ -128,7 +134,7 @@ def to_row(judgement: Judgement) -> SampleRow:
     """
     plain = {field.name: _nan_to_null(getattr(judgement, field.name)) for field in fields(Judgement)}
     plain["verdicts"] = tuple(
-        VerdictRow(order=v.order, verdict=v.verdict, reason=v.reason, p=v.p) for v in judgement.verdicts
+        VerdictRow(**{field.name: getattr(v, field.name) for field in fields(Verdict)}) for v in judgement.verdicts
     )
     try:
         return SampleRow(**plain)
@@ -140,7 +146,9 @@ def to_row(judgement: Judgement) -> SampleRow:
 def to_judgement(row: SampleRow) -> Judgement:
     """The judgement of a row: null becomes NaN."""
     content = {field.name: _null_to_nan(getattr(row, field.name)) for field in fields(Judgement)}
-    content["verdicts"] = tuple(Verdict(v.order, v.verdict, v.reason, v.p) for v in row.verdicts)
+    content["verdicts"] = tuple(
+        Verdict(**{field.name: getattr(v, field.name) for field in fields(Verdict)}) for v in row.verdicts
+    )
     content |= {"reasons": row.reasons, "step_reasons": row.step_reasons}  # there null stays null
     return Judgement(**content)
 

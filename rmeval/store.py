@@ -16,11 +16,12 @@ import socket
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
 
 from rmeval.errors import LockHeld, ResourceError, UsageError
+from rmeval.progress import note
 from rmeval.types import JSON, Chat, Mark, Message, Part, Reply, Request, Special, Text, Turn
 
 SCHEMA = 1
@@ -56,6 +57,7 @@ def request_key(request: Request, fingerprint: str) -> str:
     content |= {"read": request.read} if request.read != "head" else {}
     content |= {"tokens": [_plain(token) for token in request.tokens]} if request.tokens else {}
     content |= {"role": request.role} if request.role != "policy" else {}
+    content |= {"sampling": asdict(request.sampling)} if request.sampling is not None else {}
     return hashlib.sha256(canonical(content).encode()).hexdigest()
 
 
@@ -121,14 +123,18 @@ class Store:
                 part = keys[start : start + 500]
                 marks = ",".join("?" * len(part))
                 rows = self._db.execute(f"SELECT key, reply FROM replies WHERE key IN ({marks})", part)  # noqa: S608 - marks are only question marks
-                found.update((key, _reply(json.loads(text))) for key, text in rows)
+                for key, text in rows:
+                    try:
+                        found[key] = _reply(json.loads(text))
+                    except (ValueError, TypeError, KeyError):  # asked for again, which mends it
+                        note(f"{self.path}: the stored reply {key[:12]} cannot be read; it is asked for again")
         except sqlite3.DatabaseError as fault:
             raise _fault(self.path, fault) from None
         return found
 
     def put(self, replies: Mapping[str, Reply]) -> None:
         """Commit a batch as a whole. Replies without values (failures) are not stored: a new run asks again."""
-        rows = [(key, json.dumps(asdict(reply))) for key, reply in replies.items() if reply.reason is None]
+        rows = [(key, json.dumps(_written(reply))) for key, reply in replies.items() if reply.reason is None]
         try:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("INSERT OR REPLACE INTO replies VALUES (?, ?)", rows)
@@ -197,9 +203,19 @@ def _alive(pid: int) -> bool:
     return True
 
 
+_BLANK = Reply()
+
+
+def _written(reply: Reply) -> dict[str, Any]:
+    """A reply as JSON: what every reply has, and the rest where it says something."""
+    always = {"values", "reason", "n_tokens", "truncated"}
+    blank = asdict(_BLANK)
+    return {name: value for name, value in asdict(reply).items() if name in always or value != blank[name]}
+
+
 def _reply(raw: dict[str, Any]) -> Reply:
     values = tuple(tuple(float(v) for v in row) for row in raw["values"])
-    return Reply(values, raw["reason"], raw["n_tokens"], raw["truncated"])
+    return replace(_BLANK, **{**raw, "values": values})
 
 
 def _fault(path: Path, fault: Exception) -> Exception:

@@ -10,7 +10,7 @@ What this module does not know: anything else of ours. It imports the standard l
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -20,6 +20,13 @@ Arity: TypeAlias = Literal["one", "two", "all"]
 """How many candidates a scorer looks at together: one, every pair in both orders, or all of them."""
 
 NAN = math.nan
+
+UNREAD = frozenset(("unparsed", "refused", "empty", "low_verdict_mass"))
+"""Reasons that mean the judge answered and no verdict was found in it: not a fault of the instrument."""
+
+Orders: TypeAlias = Literal["single", "both", "all", "latin"]
+"""In which orders a judge is shown candidates: one drawn by hash, that one and its reverse, every permutation, or the k
+cyclic shifts of the one drawn."""
 
 
 class NoText(Exception):  # noqa: N818 - it is asked for, not an error of anyone
@@ -165,12 +172,33 @@ class Chat:
 
 Part: TypeAlias = Chat | Piece
 
-At: TypeAlias = Literal["last", "marks", "completion"]
-"""Where to read: the last token of the text, every mark, or every token of the conversation's last turn."""
+At: TypeAlias = Literal["last", "marks", "completion", "next"]
+"""Where to read: the last token of the text, every mark, every token of the conversation's last turn, or the place
+after the conversation at which the assistant would begin to write."""
 
-Read: TypeAlias = Literal["head", "tokens", "vocabulary_mean", "next_logprob"]
-"""What to read there: the head's outputs; of a language model the logits of named tokens, the mean of all logits, or
-the log-probability of the token itself as seen from the one before it."""
+Read: TypeAlias = Literal["head", "tokens", "vocabulary_mean", "next_logprob", "next_logprobs", "text"]
+"""What to read there: the head's outputs; of a language model the logits of named tokens, the mean of all logits, the
+log-probability of the token itself as seen from the one before it, the log-probabilities of named tokens as the next
+one (`at` next), or the text that the model writes (`at` next)."""
+
+Finish: TypeAlias = Literal["stop", "length", "refusal"]
+"""Why a model stopped writing: it was done, the token limit, or a filter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a language model is to write."""
+
+    max_tokens: int = 512
+    temperature: float = 0.0
+    """0 takes the likeliest token each time."""
+    top_p: float = 1.0
+    seed: int = 0
+    """Draws the tokens where the temperature is above 0."""
+    vote: int = 0
+    """Which of several repeated readings this is: each is asked for by itself and stored by itself."""
+    schema: str = ""
+    """JSON Schema, as JSON, that the text is to follow where the engine can hold a model to it; empty for free text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +210,9 @@ class Request:
     at: At = "last"
     read: Read = "head"
     tokens: tuple[Special, ...] = ()
-    """The tokens whose logits are read, in the order of the reply's channels."""
+    """The tokens whose logits or log-probabilities are read, in the order of the reply's channels."""
+    sampling: Sampling | None = None
+    """How the text is written, for `read` text."""
     role: Literal["policy", "reference"] = "policy"
     """Which of two models is asked."""
     group: str = ""
@@ -197,11 +227,23 @@ class Reply:
     """[positions, channels]; for a sequence classifier one position and one channel per label. There are no channels at
     a place that a truncation took away, or where no token ends."""
     reason: str | None = None
-    """Why there are no values: `truncated`, `engine_error`, ... None when all is well."""
+    """Why there are no values and no text: `truncated`, `engine_error`, `api_error`, ... None when all is well."""
     n_tokens: int = 0
-    """Length of the tokenised text before any truncation."""
+    """Length of the tokenised text before any truncation; a server's own count of the prompt."""
     truncated: bool = False
     """Whether the text was longer than the model was allowed to read."""
+    text: str = ""
+    """What the model wrote."""
+    finish: Finish = "stop"
+    n_written: int = 0
+    """Tokens that the model wrote."""
+    floor: float | None = None
+    """Where a server lists only its likeliest tokens: the smallest log-probability listed, which bounds every token
+    whose value is NaN. None where every log-probability is known."""
+    served: str = ""
+    """The model that a server says has answered; empty for weights of our own."""
+    attempts: int = 1
+    """How often it was asked for until it came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +294,8 @@ class Score:
 
     value: float = NAN
     reason: str | None = None
-    """Machine-readable: `truncated template_refused engine_error non_finite not_recorded unparsed refused no_steps`."""
+    """Machine-readable: `truncated template_refused engine_error api_error timeout non_finite not_recorded no_steps`,
+    or one of `UNREAD`."""
     n_tokens: int = 0
     truncated: bool = False
     steps: tuple[float, ...] = ()
@@ -261,6 +304,10 @@ class Score:
     """Why each step's score is missing, None where it is not; empty where all are there."""
     prefixes: tuple[float, ...] = ()
     """The reward read after 10 %, 20 %, ... 100 % of the response's tokens, where the scorer reads every token."""
+    verdicts: tuple[Verdict, ...] = ()
+    """A judge's reading of the candidates shown, their `order` as in the view."""
+    ratings: tuple[float, ...] = ()
+    """A judge's number for each candidate shown, NaN where it could not be read and `reason` says why."""
 
     @property
     def why(self) -> str | None:
@@ -279,11 +326,19 @@ class Verdict:
     order: tuple[int, ...]
     """Candidate indices (data set order) as shown: "A" is order[0]."""
     verdict: str | None
-    """`A`..`Z`, `A>>B`, `A>B`, `A=B`, `B>A`, `B>>A`, `tie`, or None where it could not be read."""
+    """`A`..`Z`, `A>>B`, `A>B`, `A=B`, `B>A`, `B>>A`, `tie`, or None where it could not be read; of a critic, the
+    0-based number of the first wrong step, or `-1` for none."""
     reason: str | None = None
-    """Why the verdict is None: `unparsed`, `refused`, ..."""
+    """Why the verdict is None: one of `UNREAD`, `truncated`, `api_error`, ..."""
     p: tuple[float, ...] | None = None
     """Probability per candidate shown, where the judge gave one."""
+    vote: int = 0
+    """Which of several readings of the same order this is, from 0."""
+    logmass: tuple[float, ...] | None = None
+    """Log of the probability that the judge's next token names each candidate shown, and last a tie where the protocol
+    has one: not normalised, so that what is missing to 1 was on other tokens."""
+    bounded: bool = False
+    """Whether one of them was not listed and stands at its upper bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,6 +418,25 @@ class Metric:
 Conversation: TypeAlias = Generator[list[Request], list[Reply], Score]
 
 
+@dataclass(frozen=True, slots=True)
+class Showing:
+    """How candidates are to be shown to a scorer; the runner draws the orders."""
+
+    orders: Orders = "both"
+    votes: int = 1
+    """Readings per order."""
+    seed: int = 0
+    protocol: str = ""
+    """What the scorer asks, by name: with the seed and the example's id it decides the order drawn."""
+
+
+@runtime_checkable
+class Shown(Protocol):
+    """A scorer that says how candidates are to be shown to it; any other sees both orders once."""
+
+    showing: Showing
+
+
 @runtime_checkable
 class Scorer(Protocol):
     """Knows how to ask and how to read. Never sees labels, never picks an order, never loads weights."""
@@ -421,6 +495,15 @@ class Engine(Protocol):
 
     def run(self, requests: Sequence[Request]) -> list[Reply]:
         """One batch, replies in the order of the requests."""
+        ...
+
+
+@runtime_checkable
+class Streams(Protocol):
+    """An engine whose replies do not depend on their neighbours and come as they are ready."""
+
+    def stream(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
+        """(index, reply) as each is ready. What was yielded is kept, whatever is raised after it."""
         ...
 
 

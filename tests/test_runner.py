@@ -19,6 +19,7 @@ from rmeval.scorers.scalar import ScalarScorer
 from rmeval.store import Store
 from rmeval.types import Candidate, Example, Labels, Message, Reply, Score, Text, View
 from rmeval.types import Request as Asked
+from rmeval.views import views
 
 
 def example(name: str, *texts: str, grades=None) -> Example:
@@ -130,7 +131,7 @@ def test_f19_a_killed_run_resumes_and_ends_equal(tiny_reward_model, tmp_path, mo
     examples = many(40)
     scorer, engine = model(tiny_reward_model, batch_tokens=200)
     undisturbed = runner.run(examples, scorer, engine)
-    batches = len(engine.plan([r for v in runner._views(examples, scorer) for r in next(scorer.score(v))]).batches)
+    batches = len(engine.plan([r for _, v in views(examples, scorer) for r in next(scorer.score(v))]).batches)
     assert batches > 10
 
     calls = itertools.count()

@@ -144,10 +144,6 @@ def _check_order(row: Verdict, judgement: Judgement) -> None:
 # --- whatever is there -> scores -------------------------------------------------------------------------------------
 
 
-UNREAD = frozenset(("unparsed", "refused"))
-"""Reasons that mean the judge answered and no verdict was found in it."""
-
-
 def scores_of(
     judgement: Judgement, aggregate: str = OWN, unparsed: str = "missing", unrated: float | None = None
 ) -> Scored:

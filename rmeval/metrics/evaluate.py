@@ -35,7 +35,7 @@ from rmeval.metrics.nulls import NULLS, draws, random
 from rmeval.metrics.plan import MetricPlan, RuleSpec, Section
 from rmeval.metrics.tree import Aggregate, Branch, Leaf, interval, replicate
 from rmeval.stats import Floats
-from rmeval.types import JSON, Judgement, Metric
+from rmeval.types import JSON, UNREAD, Judgement, Metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +285,7 @@ def _rate(name: str, rows: Sequence[Credit], counts: Callable[[Credit], bool], n
 
 
 def _unparsed(j: Judgement) -> bool:
-    return any(row.verdict is None for row in j.verdicts) or bool({"unparsed", "refused"} & set(j.reasons))
+    return any(row.verdict is None for row in j.verdicts) or bool(UNREAD & set(j.reasons))
 
 
 def _nulls(book: Book) -> list[_Draft]:

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from rmeval.errors import UsageError
-from rmeval.metrics.convert import UNREAD, missing_reason, winners
+from rmeval.metrics.convert import missing_reason, winners
 from rmeval.metrics.credit import Credits, Linear, Option, is_number_or_null, read_options
 from rmeval.metrics.tally import CONVERT, Tally, right_of, top_of
-from rmeval.types import JSON, NAN, Judgement
+from rmeval.types import JSON, NAN, UNREAD, Judgement
 
 TIES = ("lose", "half", "fraction", "win")
 _TIE_WORDS = {
