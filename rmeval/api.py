@@ -23,12 +23,13 @@ from rmeval.errors import CheckFailed, UsageError
 from rmeval.metrics.evaluate import evaluate, withhold
 from rmeval.models import Model, load_model
 from rmeval.progress import note
+from rmeval.protocols import ByStep, FollowsPreset
 from rmeval.records import Counts, DataRecord, EngineRecord, ModelRecord, Result, ScorerRecord, SuiteRecord, Usage
 from rmeval.scorers.ensemble import Ensemble
 from rmeval.scorers.replay import Replay
 from rmeval.store import Store, home
 from rmeval.suites import Data, Suite, load_suite, stratified_sample
-from rmeval.types import NAN, ByStep, Candidate, Example, FollowsPreset, Labels, Message, Score
+from rmeval.types import NAN, Candidate, Example, Labels, Message, Score
 
 BENCH_EXAMPLES = 200
 """Examples of a suite while a model trains."""

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rmeval.markup import count_markup
-from rmeval.types import Example, Judgement, Recorded, Recording, Score, Verdict, View
+from rmeval.protocols import Recording
+from rmeval.types import Example, Judgement, Recorded, Score, Verdict, View
 from rmeval.views import label_free_order
 
 

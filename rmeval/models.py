@@ -22,8 +22,9 @@ from rmeval.cards import ScorerCard, StepsCard, TokenCard, read_card
 from rmeval.errors import UsageError, near_miss
 from rmeval.metrics.convert import scores_of
 from rmeval.plugins import ENGINES, SCORER_CARDS, SCORERS
+from rmeval.protocols import Engine, Recording, Scorer
 from rmeval.records import Result, parse
-from rmeval.types import JSON, Engine, Recording, Scorer
+from rmeval.types import JSON
 
 if TYPE_CHECKING:
     from rmeval.engines.checkpoint import Checkpoint

@@ -19,23 +19,9 @@ from dataclasses import dataclass, field
 from rmeval.errors import UsageError
 from rmeval.gather import gather, recorded
 from rmeval.progress import progress
+from rmeval.protocols import Engine, Recording, Scorer, Streams
 from rmeval.store import Store, fingerprint_digest, request_key
-from rmeval.types import (
-    UNREAD,
-    Conversation,
-    Engine,
-    Example,
-    Judgement,
-    Plan,
-    Recording,
-    Reply,
-    Request,
-    Score,
-    Scorer,
-    Streams,
-    TextFacts,
-    View,
-)
+from rmeval.types import UNREAD, Conversation, Example, Judgement, Plan, Reply, Request, Score, TextFacts, View
 from rmeval.views import views
 
 

@@ -19,10 +19,11 @@ from pathlib import Path
 
 from rmeval import runner
 from rmeval.metrics.evaluate import evaluate
+from rmeval.protocols import Engine, Recording, Scorer
 from rmeval.scorers.baseline import Constant, Random
 from rmeval.scorers.step_baseline import AllCorrect, RandomStep
 from rmeval.suites import Suite, describe, load_suite
-from rmeval.types import Candidate, Engine, Example, Labels, Message, Recording, Scorer
+from rmeval.types import Candidate, Example, Labels, Message
 
 _EXAMPLES = tuple(
     Example(

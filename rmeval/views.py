@@ -20,7 +20,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations, permutations
 
 from rmeval.errors import UsageError
-from rmeval.types import Example, NoText, Scorer, Showing, Shown, View
+from rmeval.protocols import Scorer, Shown
+from rmeval.types import Example, NoText, Showing, View
 
 MOST_PERMUTED = 3
 """Candidates of which every permutation is shown, at most."""

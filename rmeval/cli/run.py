@@ -55,8 +55,8 @@ def run(
     from rmeval import api, arguments, results
     from rmeval.models import load_model
     from rmeval.progress import note
+    from rmeval.protocols import ByStep
     from rmeval.suites import embedded_suites, load_suite
-    from rmeval.types import ByStep
 
     given = arguments.parse(arg or [])
     loaded = load_model(model, scorer=scorer, engine=engine, given=given)

@@ -9,8 +9,9 @@ from command import rmeval
 
 from rmeval import runner
 from rmeval.plugins import SCORERS
+from rmeval.protocols import ByStep
 from rmeval.scorers.step_baseline import AllCorrect, FirstStep, LastStep, PositionPrior, RandomStep
-from rmeval.types import ByStep, Candidate, Example, Labels, Message
+from rmeval.types import Candidate, Example, Labels, Message
 
 
 def solution(steps: int, name: str = "x") -> Example:

@@ -10,9 +10,10 @@ from command import rmeval
 from rmeval import api, runner, samples
 from rmeval.errors import UsageError
 from rmeval.models import Model
+from rmeval.protocols import ByStep
 from rmeval.scorers.baseline import Length
 from rmeval.suites import load_suite
-from rmeval.types import NAN, ByStep, Candidate, Example, Labels, Message, Score
+from rmeval.types import NAN, Candidate, Example, Labels, Message, Score
 
 
 class AllRight:

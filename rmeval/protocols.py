@@ -1,0 +1,100 @@
+"""What the parts of rmeval ask of each other: scorers, recordings and engines, ours and those of plugins.
+
+What this module does not know: who answers to these protocols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol, runtime_checkable
+
+from rmeval.types import JSON, Arity, Conversation, Plan, Recorded, Reply, Request, Showing, View
+
+
+@runtime_checkable
+class Shown(Protocol):
+    """A scorer that says how candidates are to be shown to it; any other sees both orders once."""
+
+    showing: Showing
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Knows how to ask and how to read. Never sees labels, never picks an order, never loads weights."""
+
+    name: str
+    arity: Arity
+
+    def identity(self) -> dict[str, JSON]:
+        """Settings that change scores, for the result file and the run fingerprint."""
+        ...
+
+    def score(self, view: View) -> Conversation:
+        """Yield lists of requests, receive their replies, return the score of the view."""
+        ...
+
+
+@runtime_checkable
+class Recording(Protocol):
+    """Answers from a file instead of a conversation: it gets an example id and the number of candidates."""
+
+    name: str
+
+    def identity(self) -> dict[str, JSON]:
+        """Settings that change scores."""
+        ...
+
+    def recorded(self, example_id: str, k: int) -> Recorded | None:
+        """What the file holds for the example, or None."""
+        ...
+
+
+@runtime_checkable
+class ByStep(Protocol):
+    """A scorer that can give a score per step (`Score.steps`), and so runs on suites of kind process."""
+
+    by_step: bool
+    """True."""
+
+
+class Engine(Protocol):
+    """Runs weights. Knows nothing of suites, labels or metrics."""
+
+    name: str
+
+    def fingerprint(self) -> dict[str, JSON]:
+        """Everything that decides the values of a reply: weights, dtype, template, truncation, head."""
+        ...
+
+    def describe(self) -> dict[str, JSON]:
+        """What is recorded but does not decide values: device, batch budget, versions."""
+        ...
+
+    def plan(self, requests: Sequence[Request]) -> Plan:
+        """Split into batches, the same for the same requests."""
+        ...
+
+    def run(self, requests: Sequence[Request]) -> list[Reply]:
+        """One batch, replies in the order of the requests."""
+        ...
+
+
+@runtime_checkable
+class Streams(Protocol):
+    """An engine whose replies do not depend on their neighbours and come as they are ready."""
+
+    def stream(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
+        """(index, reply) as each is ready. What was yielded is kept, whatever is raised after it."""
+        ...
+
+
+@runtime_checkable
+class FollowsPreset(Protocol):
+    """An engine that can cut long texts as a suite's official script does."""
+
+    truncation: str
+    """`official` where it was asked to."""
+
+    def follow(self, *, max_length: int, side: str, source: str) -> str:
+        """Take over a suite's preset until the next; returns in words what is in force."""
+        ...
