@@ -80,11 +80,14 @@ def run(
     out: str | Path = "results",
     store: str | Path | None = None,
     max_failed: int = NO_CEILING,
+    base_url: str | None = None,
+    max_cost: float | None = None,
 ) -> results.ResultView:
     """Evaluate a model on a suite, write the result and return it with its rows.
 
-    `args` holds scoped arguments: {"scorer": {...}, "engine": {...}, "metric": {...}}. When more than `max_failed`
-    candidates fail, the result is written with its aggregates withheld; look at `result.complete` and `withheld`.
+    `args` holds scoped arguments: {"scorer": {...}, "engine": {...}, "judge": {...}, "metric": {...}}. When more than
+    `max_failed` candidates fail, the result is written with its aggregates withheld; look at `result.complete` and
+    `withheld`. `base_url` and `max_cost` are for a judge behind a server.
     """
     given = args or {}
     settings = Settings(
@@ -96,8 +99,17 @@ def run(
         max_failed=max_failed,
         metric_options=given.get("metric"),
     )
-    loaded = load_model(model, scorer=scorer, engine=engine, given=given)
-    return results.load_result(run_suite(loaded, load_suite(suite), settings))
+    on = load_suite(suite)
+    loaded = load_model(
+        model,
+        scorer=scorer,
+        engine=engine,
+        given=given,
+        base_url=base_url,
+        max_cost=max_cost,
+        by_step=on.card.kind == "process",
+    )
+    return results.load_result(run_suite(loaded, on, settings))
 
 
 def run_suite(model: Model, suite: Suite, settings: Settings) -> Path:
@@ -194,7 +206,12 @@ def run_loaded(
         metric_options=dict(settings.metric_options or {}),
         withheld=withheld,
         # the engine refuses faulty texts unless it was told to go on
-        notes=(*data.notes, *notes, *(f"text: {fault}" for fault in hygiene.lint(outcome.texts))),
+        notes=(
+            *data.notes,
+            *notes,
+            *(f"text: {fault}" for fault in hygiene.lint(outcome.texts)),
+            *_answered(outcome.counts.served),
+        ),
     )
     return results.write(draft, outcome.judgements, settings.out)
 
@@ -343,6 +360,12 @@ def raise_if_failed(result: Result, path: Path) -> None:
 def _refuse_without_steps(model: Model, suite: Suite) -> None:
     """Raise `UsageError` when a suite asks for a score per step and the model gives one per response."""
     by_step = isinstance(model.scorer, ByStep) and model.scorer.by_step
+    if model.kind == "judge" and by_step != (suite.card.kind == "process"):
+        wanted = "pairwise" if by_step else "critic"
+        raise UsageError(
+            f"suite {suite.name} is of kind {suite.card.kind}, and {model.name} is asked by the protocol "
+            f"{model.details['protocol']}: -a judge.protocol={wanted}. List them: rmeval list judges"
+        )
     if suite.card.kind == "process" and model.needs_texts and not by_step:
         raise UsageError(
             f"suite {suite.name} asks for a score per reasoning step, and {model.name} ({model.kind}) gives one per "
@@ -359,6 +382,15 @@ def _examples(model: Model, suite: Suite, settings: Settings) -> tuple[Data, tup
     if settings.limit is None:
         return data, data.examples
     return data, stratified_sample(data.examples, settings.limit, settings.seed)
+
+
+def _answered(served: Mapping[str, int]) -> list[str]:
+    """Which model a server says has answered; said aloud where it was not always the same."""
+    said = ", ".join(f"{name} ({n} replies)" for name, n in sorted(served.items()))
+    if len(served) > 1:
+        note(f"mixed: the server answered with different models: {said}")
+        return [f"mixed: answered by different models: {said}"]
+    return [f"answered by {said}"] if served else []
 
 
 def _digest(model: Model) -> str:

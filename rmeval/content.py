@@ -12,7 +12,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def content_folder(kind: str) -> Path:
-    """The folder of built-in content of one kind: `suites`, `scorers` or `leaderboard`.
+    """The folder of built-in content of one kind: `suites`, `scorers`, `scorers/judges` or `leaderboard`.
 
     In a wheel it lies inside the package as `_content/<kind>`, in a checkout beside the package.
     """
@@ -30,5 +30,7 @@ def card_folders(kind: str) -> list[Path]:
     for entry in os.environ.get("RMEVAL_PATH", "").split(os.pathsep):
         if entry:
             base = Path(entry).expanduser()
-            folders.append(base / kind if (base / kind).is_dir() else base)
+            inside = [base / kind, base / Path(kind).name]
+            # a folder of cards may be named itself, except for a kind that lies inside another's
+            folders.append(next((folder for folder in inside if folder.is_dir()), inside[1] if "/" in kind else base))
     return folders

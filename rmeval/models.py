@@ -3,6 +3,8 @@
     length, -length, random, constant, ...      a scorer that needs no weights
     replay:FILE                                 recorded outputs
     ensemble:RESULT,RESULT                      scores combined from stored results on one suite
+    judge:NAME                                  a language model that is asked for a verdict, by the protocol of a card:
+                                                NAME is a folder, a hub id, or with a base URL what its server calls it
     NAME of a card in scorers/                  a known checkpoint and how it is read
     FOLDER, org/name, org/name@revision         a checkpoint; its kind is told by the one card that names this hub id,
                                                 else by its config
@@ -21,7 +23,7 @@ from rmeval import arguments, samples, strict_json
 from rmeval.cards import ScorerCard, StepsCard, TokenCard, read_card
 from rmeval.errors import UsageError, near_miss
 from rmeval.metrics.convert import scores_of
-from rmeval.plugins import ENGINES, SCORER_CARDS, SCORERS
+from rmeval.plugins import ENGINES, JUDGES, SCORER_CARDS, SCORERS
 from rmeval.protocols import Engine, Recording, Scorer
 from rmeval.records import Result, parse
 from rmeval.types import JSON
@@ -42,7 +44,7 @@ class Model:
     revision: str | None
     """The hub's commit, the digest of a folder's files, the digest of a replay file, or None for a baseline."""
     kind: str
-    """One of `CHECKPOINT_KINDS`, `replay`, `ensemble`, `baseline`, or the kind that a plugin's scorer states."""
+    """One of `CHECKPOINT_KINDS`, `judge`, `replay`, `ensemble`, `baseline`, or what a plugin's scorer states."""
     scorer: Scorer | Recording
     engine: Engine | None = None
     details: dict[str, JSON] = field(default_factory=dict)
@@ -59,9 +61,20 @@ class Model:
 
 
 def load_model(
-    name: str, *, scorer: str | None = None, engine: str = "transformers", given: Mapping[str, Mapping[str, Any]] = {}
+    name: str,
+    *,
+    scorer: str | None = None,
+    engine: str = "transformers",
+    given: Mapping[str, Mapping[str, Any]] = {},
+    base_url: str | None = None,
+    max_cost: float | None = None,
+    by_step: bool = False,
 ) -> Model:
-    """The model behind a name. Raises `UsageError` with the near miss when there is none. Loads no weights."""
+    """The model behind a name. Raises `UsageError` with the near miss when there is none. Loads no weights.
+
+    `base_url` and `max_cost` are about a judge behind a server; `by_step` says that a judge which is not told its
+    protocol is to criticise steps.
+    """
     if name.startswith("\N{MINUS SIGN}"):
         name = f"-{name[1:]}"
     scorer_args = dict(given.get("scorer", {}))
@@ -69,6 +82,16 @@ def load_model(
     if not name.strip():
         raise UsageError("the name of the model is empty")
     ENGINES.origin(engine)  # the near miss for a misspelt engine, whether or not the model needs one
+    if name.startswith("judge:"):
+        if scorer is not None:
+            raise UsageError(f"--scorer {scorer}: {name} is read as a judge; how is said by -a judge.protocol=NAME")
+        remote = {"base_url": base_url, "max_cost": max_cost} if base_url or engine == "openai" else None
+        return _judge(name.removeprefix("judge:"), engine, given, remote, "critic" if by_step else "pairwise")
+    if base_url is not None or max_cost is not None or engine == "openai":
+        flag = "--base-url" if base_url is not None else "--max-cost" if max_cost is not None else "--engine openai"
+        raise UsageError(f"{flag}: asks a server for a judge's words: write judge:{name}")
+    if given.get("judge"):
+        raise UsageError(f"-a judge.{next(iter(given['judge']))}: {name} is no judge; a judge is named judge:MODEL")
     reads = dict.fromkeys(CHECKPOINT_KINDS, "a checkpoint: give its folder or hub id as MODEL")
     reads |= {"replay": "a file: write replay:FILE", "ensemble": "results: write ensemble:RESULT_A,RESULT_B"}
     if name in reads and not Path(name).is_dir():
@@ -79,6 +102,13 @@ def load_model(
     if weightless:
         made = {"replay": _replay, "ensemble": _ensemble}.get(name.partition(":")[0], _without_weights)
         return made(name, scorer_args)
+    return _checkpoint(name, scorer, engine, scorer_args, engine_args)
+
+
+def _checkpoint(
+    name: str, scorer: str | None, engine: str, scorer_args: dict[str, Any], engine_args: dict[str, Any]
+) -> Model:
+    """A card, a folder or a hub id."""
     card = None
     source, revision = name, None
     if name in SCORER_CARDS and not Path(name).is_dir():
@@ -168,6 +198,46 @@ def _replay(name: str, scorer_args: dict[str, Any]) -> Model:
     recording = arguments.call(Replay, "scorer", scorer_args, path=Path(name.removeprefix("replay:")).expanduser())
     identity = recording.identity()
     return Model(f"replay:{recording.path.name}", str(identity["sha256"]), "replay", recording)
+
+
+def _judge(
+    name: str, engine: str, given: Mapping[str, Mapping[str, Any]], remote: dict[str, Any] | None, protocol: str
+) -> Model:
+    """A language model that is asked for a verdict: behind a server (`remote`), or a checkpoint of its own."""
+    from rmeval.scorers.judge import JudgeCard, judge_scorer
+
+    if not name.strip():
+        raise UsageError(
+            "model 'judge:' names no model: write judge:FOLDER, judge:org/name or judge:NAME --base-url URL"
+        )
+    if given.get("scorer"):
+        key = next(iter(given["scorer"]))
+        raise UsageError(f"-a {key}: a judge takes -a judge.{key}")
+    judge_args, engine_args = dict(given.get("judge", {})), dict(given.get("engine", {}))
+    card = read_card(JUDGES.get(str(judge_args.pop("protocol", protocol))), JudgeCard)
+    made = judge_scorer(card, judge_args)
+    if remote is not None:
+        runs = arguments.call(ENGINES.get("openai"), "engine", engine_args, model=name, **remote)
+        return Model(f"judge:{name}", None, "judge", made, runs, {"protocol": card.name})
+    from rmeval.engines.checkpoint import Checkpoint
+
+    source, revision = name, None
+    if "@" in name and not Path(name).exists():
+        source, _, revision = name.partition("@")
+    if not Path(source).expanduser().is_dir() and source.count("/") != 1:
+        raise UsageError(
+            f"model 'judge:{name}': not a folder and not a hub id (org/name). For a model behind a server say where: "
+            "--base-url URL (for OpenAI's own: --engine openai)"
+        )
+    checkpoint = Checkpoint(source, revision)
+    checkpoint.refuse_unless_loadable()
+    if checkpoint.form != "causal":
+        raise UsageError(f"model judge:{source}: {checkpoint.architecture} is no language model, so it has no words")
+    runs = arguments.call(ENGINES.get(engine), "engine", engine_args, checkpoint=checkpoint)
+    details: dict[str, JSON] = {"architecture": checkpoint.architecture, "source": checkpoint.name}
+    return Model(
+        f"judge:{checkpoint.name}", checkpoint.identity, "judge", made, runs, {**details, "protocol": card.name}
+    )
 
 
 def _without_weights(name: str, scorer_args: dict[str, Any]) -> Model:

@@ -121,6 +121,8 @@ SUITES = Registry("suite", cards="suites")
 
 SCORER_CARDS = Registry("scorer card", cards="scorers")
 
+JUDGES = Registry("judge", cards="scorers/judges")
+
 SCORERS = Registry(
     "scorer",
     {
@@ -144,7 +146,13 @@ SCORERS = Registry(
     },
 )
 
-ENGINES = Registry("engine", {"transformers": "rmeval.engines.transformers:TransformersEngine"})
+ENGINES = Registry(
+    "engine",
+    {
+        "transformers": "rmeval.engines.transformers:TransformersEngine",
+        "openai": "rmeval.engines.openai:OpenAIEngine",
+    },
+)
 
 METRICS = Registry(
     "metric",

@@ -16,7 +16,7 @@ import typer
 
 from rmeval.cli import output
 from rmeval.errors import UsageError, near_miss
-from rmeval.plugins import ENGINES, IMPORTERS, METRICS, READERS, SCORER_CARDS, SCORERS, SUITES, Registry
+from rmeval.plugins import ENGINES, IMPORTERS, JUDGES, METRICS, READERS, SCORER_CARDS, SCORERS, SUITES, Registry
 
 if TYPE_CHECKING:
     from rmeval.cards import SuiteCard
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 KINDS: dict[str, tuple[Registry, ...]] = {
     "suites": (SUITES,),
     "scorers": (SCORERS, SCORER_CARDS),
+    "judges": (JUDGES,),
     "engines": (ENGINES,),
     "metrics": (METRICS,),
     "importers": (IMPORTERS,),
@@ -36,7 +37,8 @@ Data = Annotated[Path | None, typer.Option(help="Read the rows from a local file
 
 def list_names(
     kind: Annotated[
-        str | None, typer.Argument(help="suites, scorers, engines, metrics, importers or readers; default: all.")
+        str | None,
+        typer.Argument(help="suites, scorers, judges, engines, metrics, importers or readers; default: all."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -52,7 +54,7 @@ def list_names(
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="A suite, or a scorer card.")],
+    name: Annotated[str, typer.Argument(help="A suite, a scorer card, or a judge's protocol.")],
     data: Data = None,
     examples: Annotated[
         bool, typer.Option("--examples", help="List the examples: id, subset, group, candidates.")
@@ -60,9 +62,14 @@ def show(
     seed: Annotated[int, typer.Option(help="Draws a generated suite.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a suite or a scorer card says, or a suite's examples."""
+    """Show what a suite, a scorer card or a judge's protocol says, or a suite's examples."""
     name = name.replace("\N{MINUS SIGN}", "-", 1)
-    if name in SUITES or name not in (*SCORER_CARDS.names(), *SCORERS.names()):
+    if name in JUDGES and name not in SUITES:  # the protocol `judgebench` reads the suite of that name
+        from rmeval.cards import read_card
+        from rmeval.scorers.judge import JudgeCard
+
+        _print_record(read_card(JUDGES.get(name), JudgeCard).model_dump(mode="json"), as_json)
+    elif name in SUITES or name not in (*SCORER_CARDS.names(), *SCORERS.names()):
         _show_suite(name, data, seed, examples, as_json)
     elif name in SCORER_CARDS:
         from rmeval.cards import ScorerCard, read_card

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 Arguments = Annotated[
     list[str] | None,
-    typer.Option("-a", "--arg", metavar="SCOPE.KEY=VALUE", help="Scoped argument: scorer.x= engine.x= metric.x="),
+    typer.Option(
+        "-a", "--arg", metavar="SCOPE.KEY=VALUE", help="Scoped argument: scorer.x= engine.x= judge.x= metric.x="
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 
@@ -28,7 +30,7 @@ def run(
     model: Annotated[
         str,
         typer.Argument(
-            help="Hub id (org/name[@revision]), folder, scorer card, replay:FILE, or a baseline: length, ..."
+            help="Hub id (org/name[@revision]), folder, scorer card, judge:MODEL, replay:FILE, or a baseline: length."
         ),
     ],
     suite: Annotated[
@@ -48,6 +50,13 @@ def run(
     max_failed: Annotated[
         int, typer.Option(min=0, help="Missing scores accepted before aggregates are withheld (exit 3).")
     ] = 0,
+    base_url: Annotated[
+        str | None, typer.Option(help="OpenAI-compatible server that runs a judge, such as http://127.0.0.1:8000/v1.")
+    ] = None,
+    max_cost: Annotated[
+        float | None,
+        typer.Option(help="Stop before a judge costs more; needs -a engine.price_in= and price_out=."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; load no weights.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -59,16 +68,24 @@ def run(
     from rmeval.suites import embedded_suites, load_suite
 
     given = arguments.parse(arg or [])
-    loaded = load_model(model, scorer=scorer, engine=engine, given=given)
-    if suite is None:
+    names = None if suite is None else list(dict.fromkeys(name.strip() for name in suite.split(",") if name.strip()))
+    if names == []:
+        raise UsageError(f"--suite {suite!r} names no suite. List them: rmeval list suites")
+    suites = [load_suite(name) for name in names or ()]
+    loaded = load_model(
+        model,
+        scorer=scorer,
+        engine=engine,
+        given=given,
+        base_url=base_url,
+        max_cost=max_cost,
+        by_step=bool(suites) and all(one.card.kind == "process" for one in suites),
+    )
+    if names is None:
         by_step = isinstance(loaded.scorer, ByStep) and loaded.scorer.by_step
         names = embedded_suites("preference") + (embedded_suites("process") if by_step else [])
         note(f"no --suite given: running the embedded {', '.join(names)}. Others: rmeval list suites")
-    else:
-        names = list(dict.fromkeys(name.strip() for name in suite.split(",") if name.strip()))
-        if not names:
-            raise UsageError(f"--suite {suite!r} names no suite. List them: rmeval list suites")
-    suites = [load_suite(name) for name in names]
+        suites = [load_suite(name) for name in names]
     api.refuse_without_preset(loaded, suites)
     settings = api.Settings(
         data=data,

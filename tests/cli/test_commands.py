@@ -187,7 +187,7 @@ def test_a_tie_rule_may_be_chosen_and_is_recorded(pairs):
 
 def test_list_names_every_kind():
     found = rmeval("list", "--json").document
-    assert set(found) == {"suites", "scorers", "engines", "metrics", "importers", "readers"}
+    assert set(found) == {"suites", "scorers", "judges", "engines", "metrics", "importers", "readers"}
     suites = {one["name"]: one for one in found["suites"]}
     assert set(suites) >= {
         "arithmetic", "rm-bench", "rmb", "llmbar", "rewardmath", "judgebench", "reward-bench", "reward-bench-2",
