@@ -36,17 +36,15 @@ def recorded(example: Example, recording: Recording) -> Judgement:
     scores, reasons = row.scores, row.reasons
     if not (scores or row.step_scores or row.verdicts or row.ratings):
         scores, reasons = (math.nan,) * k, ("not_recorded",) * k
-    elif not reasons and any(math.isnan(s) for one in (scores, *row.step_scores) for s in one):
-        lacking = [any(map(math.isnan, (*scores[i : i + 1], *_of(row.step_scores, i)))) for i in range(k)]
-        reasons = tuple("not_recorded" if lacks else None for lacks in lacking)
-    by_step = tuple(
-        tuple((_of(reasons, i) or "not_recorded") if math.isnan(s) else None for s in steps)
-        for i, steps in enumerate(row.step_scores)
-    )
+    elif not reasons:
+        lacks = [math.isnan(s) for s in scores] or [any(map(math.isnan, steps)) for steps in row.step_scores]
+        reasons = tuple("not_recorded" if lacking else None for lacking in lacks) if any(lacks) else ()
+    by_step = tuple(tuple("not_recorded" if math.isnan(s) else None for s in steps) for steps in row.step_scores)
     return replace(
         unscored(example),
         scores=scores,
         step_scores=row.step_scores,
+        step_reasons=by_step if any(map(any, by_step)) else (),
         verdicts=row.verdicts,
         ratings=row.ratings,
         reasons=reasons,
