@@ -1,4 +1,13 @@
-"""Generative judges: what they are asked, and how what they write is read.
+"""Generative judges: language models that are asked which response is better, how good one is, or where it goes wrong.
 
-What this module does not know: which model judges, and where it runs.
+    card        a protocol: what is asked, in which orders, how the answer is read
+    prompts     protocol and view -> the text that is asked
+    asking      one question to a model, its final segment, one further turn where the protocol has it
+    pairwise, listwise, rating, critic, verifier        the scorers
+
+What this module does not know: engines, labels, how verdicts are added up.
 """
+
+from rmeval.scorers.judge.card import JudgeCard, judge_scorer
+
+__all__ = ["JudgeCard", "judge_scorer"]
