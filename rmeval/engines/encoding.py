@@ -4,6 +4,8 @@
   tokens of its last turn are those that overlap the characters that the template gives it, its closing included.
 - A turn given piece by piece is rendered as a stand-in; what the template writes around it and the pieces become ids
   one by one, and the ids are joined. A mark is the last id so far: no neighbour can merge with it or move it.
+- A conversation that a model is to go on with ends where its template has the assistant begin, or, where its last turn
+  is the assistant's, at the end of what that says: nothing closes it.
 - Literal text is tokenised as it stands. A mark in it is the token that holds the character before; where that token
   reaches beyond the mark, the mark has no token of its own and says so.
 
@@ -20,7 +22,7 @@ from functools import cached_property
 from typing import Any
 
 from rmeval.engines import hygiene
-from rmeval.engines.templates import PLAIN
+from rmeval.engines.templates import PLAIN, PLAIN_AHEAD
 from rmeval.errors import UsageError
 from rmeval.types import Chat, Mark, Message, Piece, Request, Special, Text, TextFacts, Turn
 
@@ -59,6 +61,8 @@ class _Piece:
     mark: Mark | None = None
     chat: Chat | None = None
     """The conversation that this piece ends."""
+    open: bool = False
+    """Whether a model is to go on with the conversation, so that nothing closes it."""
     tail: str | None = None
     """What the template writes after a last turn that was given piece by piece."""
 
@@ -71,6 +75,7 @@ class Encoder:
         self._spelling: dict[int, str] = {}
         self._tails: dict[str, list[int]] = {"": []}
         self._named: dict[Special, int | None] = {}
+        self._surface: dict[str, int | None] = {}
 
     @cached_property
     def template(self) -> tuple[str, str]:
@@ -104,6 +109,16 @@ class Encoder:
     def _turns(self) -> hygiene.Turns:
         return hygiene.Turns(self.render)
 
+    @cached_property
+    def turn_end(self) -> int | None:
+        """The id with which the checkpoint's template closes a response; None where that cannot be said."""
+        if not self.own:
+            return None
+        shown = (Message("user", "a"), Message("assistant", "b"))
+        turn = self._turns.turn(shown, self.render(shown) or "")
+        ids = self.tokenizer(turn.tail, add_special_tokens=False)["input_ids"] if turn and turn.tail else []
+        return next((i for i in ids if i in self.marks.closing), None)
+
     def token_id(self, token: Special) -> int | None:
         """The id of one token; None for a role that the tokenizer does not have. `UsageError` where there is none."""
         if token not in self._named:
@@ -132,6 +147,28 @@ class Encoder:
             raise UsageError(f"{token.text!r} is {len(ids)} tokens of this tokenizer; it must be one")
         return int(ids[0])
 
+    def surface_ids(self, tokens: Sequence[Special]) -> tuple[int | None, ...]:
+        """The ids of tokens as a model may write them; None for a text that is not one token of this tokenizer.
+
+        None too for a second name of the same token, as ` A` is where spaces are no part of tokens: it counts once.
+        """
+        found: list[int | None] = []
+        for token in tokens:
+            by_text = token.id is None and token.role is None
+            one = self._surface_id(token.text) if by_text else self.token_id(token)
+            found.append(None if one in found else one)
+        return tuple(found)
+
+    def _surface_id(self, text: str) -> int | None:
+        if text not in self._surface:
+            vocabulary = self.tokenizer.get_vocab()
+            known = [vocabulary.get(text), vocabulary.get(f"\u2581{text[1:]}") if text.startswith(" ") else None]
+            said = self.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
+            # the unknown token is one token too, and a byte's stand-in may look like a letter: what it says decides
+            likely = [int(i) for i in [*known, said[0] if len(said) == 1 else None] if i is not None]
+            self._surface[text] = next((i for i in likely if self.spelled(i).strip() == text.strip()), None)
+        return self._surface[text]
+
     def spelled(self, token: int) -> str:
         """A token as text."""
         if token not in self._spelling:
@@ -139,15 +176,18 @@ class Encoder:
             self._spelling[token] = str(text)
         return self._spelling[token]
 
-    def render(self, messages: Sequence[Message]) -> str | None:
-        """A conversation as text, or None where the chat template refuses it."""
+    def render(self, messages: Sequence[Message], *, ahead: bool = False) -> str | None:
+        """A conversation as text, `ahead` up to where the assistant begins; None where the chat template refuses it."""
         from jinja2.exceptions import TemplateError
 
         turns = [{"role": m.role, "content": m.content} for m in messages]
         try:
-            return str(self.tokenizer.apply_chat_template(turns, chat_template=self.template[1], tokenize=False))
+            text = self.tokenizer.apply_chat_template(
+                turns, chat_template=self.template[1], tokenize=False, add_generation_prompt=ahead
+            )
         except TemplateError:
             return None
+        return f"{text}{PLAIN_AHEAD}" if ahead and not self.own else str(text)
 
     def encode(self, requests: Sequence[Request]) -> list[Encoded | None]:
         """Ids and places of each request; None where there is nothing to read or the chat template refuses it."""
@@ -202,11 +242,12 @@ class Encoder:
             whole += here
         if not whole:
             return None
-        if not self.own and any(piece.chat for piece in pieces):
+        if not self.own and request.at != "next" and any(piece.chat for piece in pieces):
             whole = self._ended(whole)
             if answer and whole[-1] in self.marks.closing:
                 answer = range(answer.start, len(whole))
-        found = {"last": (len(whole) - 1,), "marks": tuple(at), "completion": tuple(answer)}[request.at]
+        last = (len(whole) - 1,)
+        found = {"last": last, "next": last, "marks": tuple(at), "completion": tuple(answer)}[request.at]
         return Encoded(whole, found, tuple(pieces))
 
     def _ended(self, ids: list[int]) -> list[int]:
@@ -219,7 +260,7 @@ class Encoder:
         found: list[_Piece] = []
         for part in request.parts:
             if isinstance(part, Chat):
-                rendered = self._chat(part, answer=request.at == "completion")
+                rendered = self._ahead(part) if request.at == "next" else self._chat(part, request.at == "completion")
                 if rendered is None:
                     return None
                 found += rendered
@@ -235,18 +276,34 @@ class Encoder:
         token = self.token_id(part)
         return _Piece(ids=() if token is None else (token,))
 
-    def _chat(self, chat: Chat, *, answer: bool) -> list[_Piece] | None:
+    def _ahead(self, chat: Chat) -> list[_Piece] | None:
+        """A conversation up to where the assistant begins to write, or goes on."""
+        messages = [turn for turn in chat.messages if isinstance(turn, Message)]
+        if len(messages) < len(chat.messages):
+            raise UsageError("a conversation that a model goes on with cannot be given piece by piece")
+        if not messages or messages[-1].role != "assistant":
+            text = self.render(messages, ahead=True)
+        else:  # as it stands: a template may trim it
+            name = _unused("rmeval0answer", messages)
+            frame = self.render([*messages[:-1], replace(messages[-1], content=name)])
+            before, there, _ = (frame or "").rpartition(name)
+            text = f"{before}{messages[-1].content}" if there else None
+        if text is None:
+            return None
+        return [_Piece(ids=() if self.own else tuple(self.added[0])), _Piece(text, chat=chat, open=True)]
+
+    def _chat(self, chat: Chat, answer: bool) -> list[_Piece] | None:
         plain = [turn for turn in chat.messages if isinstance(turn, Message)]
         if len(plain) == len(chat.messages):
             text = self.render(plain)
             if text is None:
                 return None
+            if not chat.bos:
+                text = text.removeprefix(self.tokenizer.bos_token or "")
             span = self._span(text, plain) if answer else None
             # a template writes its own special tokens; ours has none, so the tokenizer adds them, once
             return None if answer and span is None else [_Piece(text, not self.own, chat=chat, span=span)]
-        name = "rmeval0turn"
-        while any(name in turn.content for turn in plain):
-            name += "0"
+        name = _unused("rmeval0turn", plain)
         shown = [
             Message(turn.role, f"{name}{i}x") if isinstance(turn, Turn) else turn
             for i, turn in enumerate(chat.messages)
@@ -270,9 +327,7 @@ class Encoder:
 
     def _span(self, text: str, messages: Sequence[Message]) -> tuple[int, int] | None:
         """Characters of the last turn in a rendering, up to the last token that closes it; None where it is dropped."""
-        name = "rmeval0answer"
-        while any(name in turn.content for turn in messages):
-            name += "0"
+        name = _unused("rmeval0answer", messages)
         frame = self.render([*messages[:-1], replace(messages[-1], content=name)])
         if frame is None or name not in frame:
             return None
@@ -304,6 +359,8 @@ class Encoder:
     def _turn(self, ids: list[int], piece: _Piece) -> tuple[hygiene.Turn | None, list[int]]:
         """The response's turn at the end of a text, and the ids after it."""
         assert piece.chat is not None
+        if piece.open:
+            return None, []
         plain = [turn for turn in piece.chat.messages if isinstance(turn, Message)]
         if len(plain) == len(piece.chat.messages):
             turn = self._turns.turn(plain, piece.text)
@@ -317,6 +374,13 @@ class Encoder:
             # special tokens split a text before anything else, so the tail has the same ids by itself
             self._tails[turn.tail] = self.tokenizer(turn.tail, add_special_tokens=False)["input_ids"]
         return turn, self._tails[turn.tail] if self.own else ids[-1:]
+
+
+def _unused(name: str, messages: Sequence[Message]) -> str:
+    """A stand-in that no message holds."""
+    while any(name in message.content for message in messages):
+        name += "0"
+    return name
 
 
 def _end(pieces: Sequence[_Piece]) -> _Piece | None:

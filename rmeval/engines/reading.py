@@ -5,7 +5,8 @@
 | sequence | `*ForSequenceClassification`    | the head's outputs at the last token                                    |
 | token    | `*ForTokenClassification`       | the head's outputs at every place                                       |
 | layers   | a backbone and layers beside it | as token; the layers run in fp32                                        |
-| causal   | `*ForCausalLM`                  | logits of named tokens, their mean, or log-probabilities of the text    |
+| causal   | `*ForCausalLM`                  | logits of named tokens, their mean, log-probabilities of the text or of |
+|          |                                 | named tokens as the next one                                            |
 
 Rows are right-padded; a place is an index into a row's own ids, so padding can neither move nor change it. Where a
 class does more than apply its head to the last hidden state, which is tried on one text, its own forward is used.
@@ -68,6 +69,7 @@ class Reader:
         """Numbers [row][place][channel]; none at a negative place.
 
         `next_logprob` at marks is (sum, count) over the tokens since the mark before, at other places one number.
+        `next_logprobs` is normalised over the whole vocabulary; NaN for a negative token, which is none.
         """
         if (read == "head") == (self.checkpoint.form == "causal"):
             raise UsageError(
@@ -81,8 +83,12 @@ class Reader:
             return self._logprobs(model, rows, places, at)
         found = []
         for part in self._logits(model, rows, places):
-            values = part[:, list(tokens)] if read == "tokens" else part.mean(dim=-1, keepdim=True)
-            found += values.float().cpu().tolist()
+            if read == "next_logprobs":
+                scores = part.float().log_softmax(dim=-1)[:, [max(token, 0) for token in tokens]].cpu().tolist()
+                found += [[s if t >= 0 else math.nan for s, t in zip(row, tokens, strict=True)] for row in scores]
+            else:
+                values = part[:, list(tokens)] if read == "tokens" else part.mean(dim=-1, keepdim=True)
+                found += values.float().cpu().tolist()
         return _regrouped(found, places)
 
     # --- reward heads ------------------------------------------------------------------------------------------------

@@ -18,3 +18,6 @@ PLAIN = """\
 {%- endfor -%}
 """
 """Roles in words, one blank line between turns, no special tokens."""
+
+PLAIN_AHEAD = "Assistant:"
+"""What follows such a conversation where the assistant is to write: no space, which is the start of its first token."""

@@ -15,6 +15,7 @@ What this module does not know: candidates, labels, which channel is the reward.
 from __future__ import annotations
 
 import hashlib
+import math
 from array import array
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -179,6 +180,8 @@ class TransformersEngine:
                 settled[i] = Reply(reason="template_refused")
                 continue
             over = len(encoded.ids) > self.max_length
+            if over and requests[i].at == "next" and self.truncation == "right":
+                raise UsageError("engine.truncation=right would cut off the place where the model goes on: take left")
             texts[i] = self._facts(encoded, over, requests[i].at)
             if over and self.truncation == "error":
                 settled[i] = Reply(reason="truncated", n_tokens=len(encoded.ids), truncated=True)
@@ -221,16 +224,20 @@ class TransformersEngine:
                     "out of memory: lower -a engine.batch_tokens and run the same command again"
                 ) from None
             raise
-        return [
-            Reply(tuple(map(tuple, value)), None, len(one.ids), len(one.ids) > self.max_length)
-            for one, value in zip(found, values, strict=True)
-        ]
+        return [self._reply(one, value, way) for one, value in zip(found, values, strict=True)]
+
+    def _reply(self, one: Encoded, values: list[list[float]], way: _Way) -> Reply:
+        """What was read of one text. Weights that are broken give no log-probability of any token."""
+        n_tokens, over = len(one.ids), len(one.ids) > self.max_length
+        if way[0] == "next" and any(math.isnan(v) for v, t in zip(values[0], way[2], strict=True) if t >= 0):
+            return Reply(reason="non_finite", n_tokens=n_tokens, truncated=over)
+        return Reply(tuple(map(tuple, values)), None, n_tokens, over)
 
     def _read(self, found: Sequence[Encoded], way: _Way) -> list[list[list[float]]]:
         """Numbers [row][place][channel] of encoded texts, within the limit."""
         at, read, tokens = way
         rows = [self._cut(one.ids) for one in found]
-        if at == "last":
+        if at in ("last", "next"):
             places: list[list[int]] = [[len(row) - 1] for row in rows]
         else:
             places = [self._kept_places(one) for one in found]
@@ -245,6 +252,12 @@ class TransformersEngine:
         return [kept.get(place, NOWHERE) for place in one.at]
 
     def _way(self, request: Request) -> _Way:
+        if request.read == "next_logprobs":
+            known = self.encoder.surface_ids(request.tokens)
+            if all(one is None for one in known):
+                said = ", ".join(repr(token.text) for token in request.tokens)
+                raise UsageError(f"{self.checkpoint.name}: none of {said} is one token of its tokenizer")
+            return request.at, request.read, tuple(NOWHERE if one is None else one for one in known)
         named = [self.encoder.token_id(token) for token in request.tokens]
         if None in named:
             raise UsageError(f"{self.checkpoint.name}: the tokenizer lacks one of the tokens whose logits are read")
