@@ -65,7 +65,7 @@ def _plain(part: Part) -> dict[str, Any]:
     """A part as JSON."""
     match part:
         case Chat():
-            return {"chat": [_turn(turn) for turn in part.messages]}
+            return {"chat": [_turn(turn) for turn in part.messages], **({} if part.bos else {"bos": False})}
         case Text():
             return {"text": part.text, **({"marks": list(part.marks)} if part.marks else {})}
         case Special():

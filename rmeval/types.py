@@ -168,6 +168,8 @@ class Chat:
     """A part of a request: a conversation that the engine renders with the model's own chat template."""
 
     messages: tuple[Message | Turn, ...]
+    bos: bool = True
+    """Whether a BOS that the template writes before plain messages is read: some official scripts strip it."""
 
 
 Part: TypeAlias = Chat | Piece
