@@ -1,76 +1,26 @@
 """A judge's text -> its verdict, or why there is none.
 
 Two parsers are ours: `unique` (the default) takes a verdict only where the text commits to one and no other, and `json`
-reads structured output. The others, in `official`, repeat what a benchmark's own script does, with its precedence.
+reads structured output. The others, in `official`, repeat what a benchmark's own script does, with its precedence. All
+of them see the final segment alone.
 
 What this module does not know: prompts, which candidate stands where, how verdicts are added up.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
 
 from rmeval.errors import UsageError, near_miss
+from rmeval.scorers.judge.labels import PAIR, UNPARSED, Labels, Parsed, Parser, bare, json_objects
+from rmeval.scorers.judge.official import OFFICIAL
 from rmeval.scorers.judge.segments import THINKING, Tags, final_segment
 from rmeval.types import Finish
-
-Labels = Mapping[str, str]
-"""What the judge is asked to write -> the verdict it stands for: `{"[[A]]": "A", "[[B]]": "B", "[[C]]": "tie"}`.
-A label without brackets (`A`) is asked for in double ones."""
-
-PAIR: Labels = {"[[A]]": "A", "[[B]]": "B"}
-PAIR_OR_TIE: Labels = {**PAIR, "[[C]]": "tie"}
-
-
-@dataclass(frozen=True, slots=True)
-class Parsed:
-    """What a parser found in a text."""
-
-    verdict: str | None
-    reason: str | None = None
-    """`unparsed`, `empty`, `refused` or `truncated` where there is no verdict."""
-
-
-Parser = Callable[[str, Labels], Parsed]
-"""The final part of a text, and the labels asked for, as a verdict."""
-
-UNPARSED = Parsed(None, "unparsed")
 
 _BRACKETED = re.compile(r"\[\[[ \t\r\n]*([^\[\]\r\n]{1,40}?)[ \t\r\n]*\]\]")
 _WORDS = re.compile(r"[^\W\d_]+")
 _BETWEEN_LETTERS = frozenset(("or", "and", "tie"))
-
-
-class _Object(dict[str, Any]):
-    """A JSON object that remembers whether a key stood in it twice."""
-
-    doubled = False
-
-
-def _object(pairs: list[tuple[str, Any]]) -> _Object:
-    found = _Object(pairs)
-    found.doubled = len(found) < len(pairs)
-    return found
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_object)
-
-
-def json_objects(text: str) -> Iterator[tuple[int, int, _Object]]:
-    """The complete JSON objects in a text, outermost only, with where each begins and ends."""
-    place = text.find("{")
-    while place >= 0:
-        try:
-            found, end = _DECODER.raw_decode(text, place)
-        except (ValueError, RecursionError):  # torn, or nested deeper than anyone means it
-            end = place + 1
-        else:
-            yield place, end, found
-        place = text.find("{", end)
 
 
 def unique(text: str, labels: Labels) -> Parsed:
@@ -90,10 +40,10 @@ def unique(text: str, labels: Labels) -> Parsed:
     for match in _BRACKETED.finditer(rest):
         inside = match[1]
         verdict = known.get(bare(inside))
-        if verdict is not None or _looks_like_a_verdict(inside):
+        if verdict is not None or _looks_like_a_verdict(inside, known):
             said.append(verdict)
     for label, verdict in labels.items():
-        if bare(label) != _folded(label) and not label.startswith("[["):
+        if " " in label.strip("[] "):
             said += [verdict] * len(_as_written(label).findall(rest))
     return _agreed(said)
 
@@ -107,18 +57,6 @@ def json_verdict(text: str, labels: Labels) -> Parsed:
     return _agreed(_structured(text, labels)[0])
 
 
-def bare(label: str) -> str:
-    """A label without double brackets, blanks around it and ASCII case."""
-    label = label.strip()
-    if label.startswith("[[") and label.endswith("]]"):
-        label = label[2:-2].strip()
-    return _folded(label)
-
-
-def _folded(label: str) -> str:
-    return label.lower() if label.isascii() else label
-
-
 def _structured(text: str, labels: Labels) -> tuple[list[str | None], str]:
     """The verdicts of the text's JSON objects, None for one that is not to be trusted, and the text outside these."""
     known = {bare(label): verdict for label, verdict in labels.items()}
@@ -128,14 +66,20 @@ def _structured(text: str, labels: Labels) -> tuple[list[str | None], str]:
         if "verdict" not in found:
             continue
         value = found["verdict"]
-        said.append(known.get(bare(value)) if isinstance(value, str) and not found.doubled else None)
+        sound = isinstance(value, (str, int)) and not isinstance(value, bool) and not found.doubled
+        said.append(known.get(bare(str(value))) if sound else None)
         rest.append(text[done:start])
         done = end
     return said, " ".join((*rest, text[done:]))
 
 
-def _looks_like_a_verdict(inside: str) -> bool:
-    """Single letters and comparison signs: what a judge writes for a verdict, not `[[1, 2]]` or `[[wiki link]]`."""
+def _looks_like_a_verdict(inside: str, known: Mapping[str, str]) -> bool:
+    """What a judge writes for a verdict: single letters and comparison signs, not `[[wiki link]]`.
+
+    Where numbers are asked for, any whole number too, such as that of a step there is not.
+    """
+    if inside.removeprefix("-").isdecimal():
+        return any(label.removeprefix("-").isdecimal() for label in known)
     words = _WORDS.findall(inside)
     return bool(words) and all(len(word) == 1 or word.lower() in _BETWEEN_LETTERS for word in words)
 
@@ -152,8 +96,11 @@ def _agreed(said: list[str | None]) -> Parsed:
     return Parsed(said[0])
 
 
-PARSERS: dict[str, Parser] = {"unique": unique, "json": json_verdict}
+PARSERS: dict[str, Parser] = {"unique": unique, "json": json_verdict, **OFFICIAL}
 """By the name that a protocol card gives."""
+
+FIRST_LINE = frozenset(("first_line_scores", "pandalm"))
+"""Parsers that read the first line alone, so that a text cut off further on has the same verdict."""
 
 _REFUSAL = re.compile(
     r"""\s*
@@ -216,7 +163,3 @@ def answer(text: str, finish: Finish, thinking: Tags = THINKING, *, first_line: 
     if finish == "length" and not (first_line and "\n" in final.text.lstrip()):
         return "", "truncated"
     return final.text, None if final.text.strip() else "unparsed"
-
-
-FIRST_LINE = frozenset(("first_line_scores", "pandalm"))
-"""Parsers that read the first line alone, so that a text cut off further on has the same verdict."""
