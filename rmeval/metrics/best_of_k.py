@@ -27,8 +27,11 @@ import numpy as np
 
 from rmeval import stats
 from rmeval.errors import UsageError
-from rmeval.metrics.convert import CHOICES, OWN, missing_reason, scores_of, winners
+from rmeval.metrics.convert import CHOICES, MEAN, OWN, missing_reason, scores_of
 from rmeval.metrics.credit import Credit, Credits, Figures, Linear, Option, read_options
+from rmeval.metrics.debias import decide, mean_credit
+from rmeval.metrics.tally import VERDICTS
+from rmeval.metrics.verdicts import ANSWERED, contests, winners
 from rmeval.stats import Floats, Ints
 from rmeval.types import JSON, NAN, Judgement, Metric
 
@@ -53,18 +56,20 @@ _FLAT = 1e-12
 def conflict_pairs(judgements: Sequence[Judgement], options: Mapping[str, JSON]) -> Credits:
     """Share of an example's listed comparisons in which the better graded candidate is preferred; repeats count.
 
-    Options: `ties` second | half | lose; `aggregate` of step scores; `unparsed` missing | wrong, for verdicts. Only the
-    candidates compared need a score. Verdicts count on the pair that they show: the mean over the votes of each order
-    shown, then over orders. Raises `UsageError` for a comparison of equal grades.
+    Options: `ties` second | half | lose; `aggregate` of step scores; `unparsed` missing | wrong, for verdicts;
+    `verdicts` as in `accuracy`. Only the candidates compared need a score. Verdicts count on the pair that they show:
+    by `mean`, the mean over the votes of each order shown, then over orders. Raises `UsageError` for a comparison of
+    equal grades.
     """
-    chosen = read_options("conflict_pairs", options, {"ties": Option("second", tuple(_PAIR_TIES)), **_CONVERT})
+    known = {"ties": Option("second", tuple(_PAIR_TIES)), "verdicts": VERDICTS, **_CONVERT}
+    chosen = read_options("conflict_pairs", options, known)
     rows, tied, how, without = [], set(), dict[str, None](), 0
     for j in judgements:
         if not j.comparisons:
             without += 1
             continue
         if j.verdicts and not j.scores:
-            value, reason, tie = _verdict_pairs(j, chosen["ties"], chosen["unparsed"])
+            value, reason, tie = _verdict_pairs(j, chosen["ties"], chosen["unparsed"], chosen["verdicts"])
         else:
             value, reason, tie = _score_pairs(j, chosen["ties"], chosen["aggregate"], how)
         rows.append(Credit(j.id, j.cluster, j.subset, "accuracy", value, reason))
@@ -99,27 +104,32 @@ def _score_pairs(j: Judgement, ties: str, aggregate: str, how: dict[str, None]) 
     return fmean(earned), None, tie
 
 
-def _verdict_pairs(j: Judgement, ties: str, unparsed: str) -> tuple[float, str | None, bool]:
+def _verdict_pairs(j: Judgement, ties: str, unparsed: str, verdicts: str) -> tuple[float, str | None, bool]:
+    shown = {frozenset(rows[0].order): rows for rows in contests(j)}
     earned, tie = [], False
     for a, b in j.comparisons:
         right = _better(j, a, b)
-        by_order: dict[tuple[int, ...], list[float]] = {}
-        for row in (row for row in j.verdicts if sorted(row.order) == sorted((a, b))):
-            votes = by_order.setdefault(row.order, [])
-            favoured = winners(row, j.id)
-            if favoured is None:
-                votes += [0.0] if unparsed == "wrong" else []
-            elif len(favoured) > 1:
-                tie = True
-                votes.append(_tie_credit(right == b, ties))
-            else:
-                votes.append(float(right in favoured))
-        # an order without a readable vote is missing: the mean of the other alone would carry its position bias
-        if not by_order:
+        rows = shown.get(frozenset((a, b)))
+        if rows is None:
             return NAN, "not_recorded", False
-        if not all(by_order.values()):
-            return NAN, missing_reason(j, a), False
-        earned.append(fmean(map(fmean, by_order.values())))
+
+        def credit(favoured: frozenset[int], right: int = right, second: bool = right == b) -> float:
+            return _tie_credit(second, ties) if len(favoured) > 1 else float(right in favoured)
+
+        unread = 0.0 if unparsed == "wrong" else None
+        if verdicts == MEAN:
+            value, level = mean_credit(rows, credit, unread, j.id), any(len(winners(r, j.id) or ()) > 1 for r in rows)
+            reason = missing_reason(j, a) if math.isnan(value) else None
+        else:
+            favoured, reason = decide(verdicts, rows, j.id)
+            level = len(favoured or ()) > 1
+            value = credit(favoured) if favoured is not None else NAN
+            if reason in ANSWERED and unread is not None:
+                value, reason = unread, None
+        if reason:
+            return NAN, reason, False
+        tie = tie or level
+        earned.append(value)
     return fmean(earned), None, tie
 
 

@@ -11,11 +11,13 @@ What this module does not know: rules, tie policies, sections.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rmeval.errors import UsageError, near_miss
-from rmeval.types import NAN, Judgement, Verdict
+from rmeval.metrics.debias import decide
+from rmeval.metrics.verdicts import ANSWERED, check_order, contests, winners
+from rmeval.types import NAN, Judgement
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,9 @@ OWN = "own"
 CHOICES = (*AGGREGATES, OWN)
 """What a rule's option `aggregate` may say."""
 
+MEAN = "mean"
+"""Every verdict counts by itself."""
+
 
 def aggregate_steps(steps: Sequence[float], aggregate: str) -> float:
     """One reward of step scores; NaN for no steps or a missing step. Unknown names raise `UsageError`.
@@ -86,71 +91,57 @@ def aggregate_steps(steps: Sequence[float], aggregate: str) -> float:
 # --- verdicts --------------------------------------------------------------------------------------------------------
 
 
-def winners(verdict: Verdict, example: str) -> frozenset[int] | None:
-    """The candidates (data set indices) that a verdict row favours: one, or all shown for a tie; None if unreadable.
-
-    >>> sorted(winners(Verdict((1, 0), "A"), "x"))
-    [1]
-    """
-    shown, said = verdict.order, verdict.verdict
-    if said is None:
-        return None
-    if said in {"tie", "A=B", "B=A"}:
-        return frozenset(shown)
-    position = {"A>>B": 0, "A>B": 0, "B>A": 1, "B>>A": 1}.get(said)
-    if position is None and len(said) == 1 and "A" <= said <= "Z":
-        position = ord(said) - ord("A")
-    if position is None or position >= len(shown):
-        raise UsageError(
-            f"example {example!r}: verdict {said!r} does not name one of the {len(shown)} candidates shown "
-            "(A..Z, A>>B, A>B, A=B, B>A, B>>A, tie, or null)"
-        )
-    return frozenset({shown[position]})
-
-
-def win_share(judgement: Judgement, unparsed: str = "missing") -> tuple[float, ...]:
+def win_share(judgement: Judgement, unparsed: str = "missing", verdicts: str = MEAN) -> tuple[float, ...]:
     """Share of the comparisons that each candidate took part in and won; a tie is split evenly among those shown.
 
-    A verdict that could not be read leaves every candidate it concerns without a share, unless `unparsed` is "wrong":
-    then the wrong candidates shown win it; or "chance": then all shown share it.
+    `verdicts` names what counts as one: `mean`, every row by itself; or how the rows on the same candidates become one
+    decision (`rmeval.metrics.debias`). A comparison that could not be read leaves every candidate it concerns without a
+    share, unless `unparsed` is "wrong": then the wrong candidates shown win it; or "chance": then all shown share it.
     """
     k = len(judgement.grades)
     won, met = [0.0] * k, [0] * k
     top = max(judgement.grades)
-    for row in judgement.verdicts:
-        _check_order(row, judgement)
-        favoured = winners(row, judgement.id)
-        if favoured is None and unparsed == "wrong":
-            favoured = frozenset(c for c in row.order if judgement.grades[c] < top) or frozenset(row.order)
-        elif favoured is None and unparsed == "chance":
-            favoured = frozenset(row.order)
-        for candidate in row.order:
+    for order, favoured, reason in _comparisons(judgement, verdicts):
+        given = favoured
+        if favoured is None and reason in ANSWERED and unparsed == "wrong":
+            given = frozenset(c for c in order if judgement.grades[c] < top) or frozenset(order)
+        elif favoured is None and reason in ANSWERED and unparsed == "chance":
+            given = frozenset(order)
+        for candidate in order:
             met[candidate] += 1
-            if favoured is None:
+            if given is None:
                 won[candidate] = NAN
-            elif candidate in favoured:
-                won[candidate] += 1 / len(favoured)
+            elif candidate in given:
+                won[candidate] += 1 / len(given)
     return tuple(won[c] / met[c] if met[c] else NAN for c in range(k))
 
 
-def _check_order(row: Verdict, judgement: Judgement) -> None:
-    if not row.order or len(set(row.order)) < len(row.order) or not set(row.order) <= set(range(len(judgement.grades))):
-        raise UsageError(
-            f"example {judgement.id!r}: verdict order {list(row.order)} is not a choice of its "
-            f"{len(judgement.grades)} candidates"
-        )
+def _comparisons(j: Judgement, verdicts: str) -> Iterator[tuple[tuple[int, ...], frozenset[int] | None, str | None]]:
+    """(candidates compared, who is favoured, why nobody is) of each comparison."""
+    if verdicts == MEAN:
+        for row in j.verdicts:
+            check_order(row, j)
+            yield row.order, winners(row, j.id), row.reason or "unparsed"
+        return
+    for rows in contests(j):
+        decision = decide(verdicts, rows, j.id)
+        yield rows[0].order, decision.favoured, decision.reason
 
 
 # --- whatever is there -> scores -------------------------------------------------------------------------------------
 
 
 def scores_of(
-    judgement: Judgement, aggregate: str = OWN, unparsed: str = "missing", unrated: float | None = None
+    judgement: Judgement,
+    aggregate: str = OWN,
+    unparsed: str = "missing",
+    unrated: float | None = None,
+    verdicts: str = MEAN,
 ) -> Scored:
     """One number per candidate from whatever the judgement holds.
 
-    `unrated` stands for ratings that could not be read, where at least one of the example could. Raises `UsageError`
-    where the number of scores is not the number of candidates.
+    `unrated` stands for ratings that could not be read, where at least one of the example could; `verdicts` as in
+    `win_share`. Raises `UsageError` where the number of scores is not the number of candidates.
     """
     j = judgement
     if j.scores and not (j.step_scores and aggregate != OWN):
@@ -165,7 +156,13 @@ def scores_of(
         values = tuple(aggregate_steps(steps, name) for steps in j.step_scores)
         return _scored(j, values, f"step scores aggregated by {name}")
     if j.verdicts:
-        return _scored(j, win_share(j, unparsed), "verdicts converted to the share of comparisons won")
+        counted = "comparisons" if verdicts == MEAN else "pairs, each decided over its orders,"
+        return _scored(
+            j,
+            win_share(j, unparsed, verdicts),
+            f"verdicts converted to the share of {counted} won",
+            None if verdicts == MEAN else next((why for _, who, why in _comparisons(j, verdicts) if who is None), None),
+        )
     return _scored(j, (NAN,) * len(j.grades), "")
 
 
@@ -174,12 +171,12 @@ def _mean_vote(votes: Sequence[float]) -> float:
     return sum(read) / len(read) if read else NAN
 
 
-def _scored(j: Judgement, values: tuple[float, ...], how: str) -> Scored:
+def _scored(j: Judgement, values: tuple[float, ...], how: str, why: str | None = None) -> Scored:
     if len(values) != len(j.grades):
         raise UsageError(f"example {j.id!r}: {len(values)} scores for {len(j.grades)} candidates")
     finite = tuple(v if math.isfinite(v) else NAN for v in values)
     missing = next((i for i, v in enumerate(finite) if math.isnan(v)), None)
-    return Scored(finite, None if missing is None else missing_reason(j, missing, values[missing]), how)
+    return Scored(finite, None if missing is None else why or missing_reason(j, missing, values[missing]), how)
 
 
 def missing_reason(j: Judgement, candidate: int = 0, value: float = NAN) -> str:

@@ -12,9 +12,10 @@ from itertools import combinations
 
 from rmeval.errors import UsageError
 from rmeval.metrics.agreement import cohen_kappa, cross_table
-from rmeval.metrics.convert import missing_reason, winners
+from rmeval.metrics.convert import missing_reason
 from rmeval.metrics.credit import Credits, Figures, Linear, Option, read_options
 from rmeval.metrics.tally import CONVERT, Tally, top_of
+from rmeval.metrics.verdicts import winners
 from rmeval.types import JSON, NAN, Judgement, Metric
 
 TIE = -1

@@ -13,12 +13,13 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from rmeval.errors import UsageError
-from rmeval.metrics.convert import missing_reason, winners
+from rmeval.metrics.convert import MEAN, missing_reason
 from rmeval.metrics.credit import Credits, Linear, Option, is_number_or_null, read_options
-from rmeval.metrics.tally import CONVERT, Tally, right_of, top_of
+from rmeval.metrics.debias import SAYS, decide, mean_credit
+from rmeval.metrics.tally import CONVERT, VERDICTS, Tally, right_of, top_of
+from rmeval.metrics.verdicts import ANSWERED, TIES, tie_credit, winners
 from rmeval.types import JSON, NAN, UNREAD, Judgement
 
-TIES = ("lose", "half", "fraction", "win")
 _TIE_WORDS = {
     "lose": "a tie at the top with a wrong candidate counts as wrong",
     "half": "a tie at the top between right and wrong counts half",
@@ -33,27 +34,16 @@ _UNREAD_WORDS = {"wrong": "wrong", "chance": "chance, the share of right ones sh
 # --- accuracy --------------------------------------------------------------------------------------------------------
 
 
-def tie_credit(top: frozenset[int], right: frozenset[int], ties: str) -> float:
-    """Credit of a set of top candidates against the right ones, for any number of either.
-
-    >>> [tie_credit(frozenset({0, 3}), frozenset({0}), ties) for ties in TIES]
-    [0.0, 0.5, 0.5, 1.0]
-    """
-    hit = len(top & right)
-    if hit in (0, len(top)):
-        return float(hit > 0)
-    return {"lose": 0.0, "half": 0.5, "fraction": hit / len(top), "win": 1.0}[ties]
-
-
 def accuracy(judgements: Sequence[Judgement], options: Mapping[str, JSON]) -> Credits:
     """1 where a right candidate has the highest score, 0 where a wrong one has.
 
     Options: `ties` lose | half | fraction | win, for a top shared by right and wrong candidates; `judge_ties`, the same
     for a judge's ratings and verdicts (null: as `ties`); `aggregate` of step scores; `unparsed` missing | wrong |
     chance (the share of right ones shown), for verdicts and ratings that could not be read; `unrated`, a score that
-    stands for an unreadable rating while another of the example was read (null: none does). Verdicts on all candidates
-    earn credit one by one: the mean over the votes of each order shown, then over orders. Verdicts on some of them
-    become the share of comparisons won.
+    stands for an unreadable rating while another of the example was read (null: none does). `verdicts` mean | one of
+    `rmeval.metrics.debias.DECISIONS`: by `mean`, verdicts on all candidates earn credit one by one, the mean over the
+    votes of each order shown, then over orders; by the others, they become one decision over all orders. Verdicts on
+    some of the candidates become the share of comparisons won, each by itself or as decided.
     """
     chosen = read_options(
         "accuracy",
@@ -62,6 +52,7 @@ def accuracy(judgements: Sequence[Judgement], options: Mapping[str, JSON]) -> Cr
             "ties": Option("lose", TIES),
             "judge_ties": Option(None, (), lambda v: v is None or v in TIES, f"null or one of {', '.join(TIES)}"),
             "unrated": UNRATED,
+            "verdicts": VERDICTS,
             **CONVERT,
         },
     )
@@ -72,14 +63,14 @@ def accuracy(judgements: Sequence[Judgement], options: Mapping[str, JSON]) -> Cr
     for j in tally.with_contrast(judgements):
         right = right_of(j)
         if _only_full_verdicts(j):
-            value = _verdict_accuracy(j, right, judge_ties, unparsed)
-            tally.add(j, {"accuracy": value}, missing_reason(j) if math.isnan(value) else None)
+            value, reason, tied = _verdict_credit(j, right, judge_ties, unparsed, chosen["verdicts"])
+            tally.add(j, {"accuracy": value}, reason)
             tally.unread = tally.unread or any(row.verdict is None for row in j.verdicts)
-            tally.mark_tie(j, any(len(winners(row, j.id) or ()) > 1 for row in j.verdicts))
+            tally.mark_tie(j, tied)
             continue
         by_rating = bool(j.ratings) and not j.scores
         rated = rated or by_rating
-        scored = tally.scores(j, chosen["aggregate"], unparsed, chosen["unrated"])
+        scored = tally.scores(j, chosen["aggregate"], unparsed, chosen["unrated"], chosen["verdicts"])
         tally.unread = tally.unread or scored.reason in UNREAD
         if by_rating and scored.reason in UNREAD and unparsed != "missing":
             tally.add(j, {"accuracy": 0.0 if unparsed == "wrong" else len(right) / len(j.grades)}, None)
@@ -93,6 +84,8 @@ def accuracy(judgements: Sequence[Judgement], options: Mapping[str, JSON]) -> Cr
     parts = [_TIE_WORDS[ties]]
     if judged and judge_ties != ties:
         parts.append(f"of a judge, {_TIE_WORDS[judge_ties]}")
+    if tally.verdicts and chosen["verdicts"] != MEAN:
+        parts.append(SAYS[chosen["verdicts"]])
     if judged and unparsed != "missing":
         parts.append(f"what could not be read counts as {_UNREAD_WORDS[unparsed]}")
     if rated and chosen["unrated"] is not None:
@@ -111,17 +104,21 @@ def _only_full_verdicts(j: Judgement) -> bool:
     return bool(j.verdicts) and not j.scores and all(len(row.order) == len(j.grades) for row in j.verdicts)
 
 
-def _verdict_accuracy(j: Judgement, right: frozenset[int], ties: str, unparsed: str) -> float:
-    by_order: dict[tuple[int, ...], list[float]] = {}
-    for row in j.verdicts:
-        votes = by_order.setdefault(row.order, [])
-        favoured = winners(row, j.id)
-        if favoured is not None:
-            votes.append(tie_credit(favoured, right, ties))
-        elif unparsed != "missing":
-            votes.append(0.0 if unparsed == "wrong" else len(right.intersection(row.order)) / len(row.order))
-    # an order without a readable vote is missing: the mean of the other alone would carry its position bias
-    return fmean(map(fmean, by_order.values())) if all(by_order.values()) else NAN
+def _verdict_credit(
+    j: Judgement, right: frozenset[int], ties: str, unparsed: str, verdicts: str
+) -> tuple[float, str | None, bool]:
+    """(credit, why it is missing, whether a tie decides it) of verdicts that each show all candidates."""
+    unread = {"missing": None, "wrong": 0.0, "chance": len(right) / len(j.grades)}[unparsed]
+    if verdicts == MEAN:
+        value = mean_credit(j.verdicts, lambda top: tie_credit(top, right, ties), unread, j.id)
+        tied = any(len(winners(row, j.id) or ()) > 1 for row in j.verdicts)
+        return value, missing_reason(j) if math.isnan(value) else None, tied
+    favoured, reason = decide(verdicts, j.verdicts, j.id)
+    if favoured is not None:
+        return tie_credit(favoured, right, ties), None, 0 < len(favoured & right) < len(favoured)
+    if reason in ANSWERED and unread is not None:
+        return unread, None, False
+    return NAN, reason, False
 
 
 # --- style matrix (RM-Bench) -----------------------------------------------------------------------------------------
@@ -132,7 +129,8 @@ def style_matrix(judgements: Sequence[Judgement], options: Mapping[str, JSON]) -
 
     The i-th right and the j-th wrong candidate in data order have styles i and j. Components: each cell
     `chosen_<i>>rejected_<j>`; `hard` (right one plainer: i < j), `normal` (i = j), `easy` (i > j); `accuracy`, the mean
-    of all cells. Options: `styles`, plainest first; `ties` lose | half | win; `aggregate`; `unparsed`.
+    of all cells. Options: `styles`, plainest first; `ties` lose | half | win; `aggregate`; `unparsed`;
+    `verdicts` as in `accuracy`.
     """
     chosen = read_options(
         "style_matrix",
@@ -140,6 +138,7 @@ def style_matrix(judgements: Sequence[Judgement], options: Mapping[str, JSON]) -
         {
             "styles": Option(["concise", "detailed", "markdown"], (), _is_names, "a list of at least two style names"),
             "ties": Option("lose", ("lose", "half", "win")),
+            "verdicts": VERDICTS,
             **CONVERT,
         },
     )
@@ -160,7 +159,7 @@ def style_matrix(judgements: Sequence[Judgement], options: Mapping[str, JSON]) -
                 f"example {j.id!r}: style_matrix needs {k} right and {k} wrong candidates "
                 f"(styles {', '.join(styles)}), and it has {len(right)} and {len(wrong)}"
             )
-        scored = tally.scores(j, chosen["aggregate"], chosen["unparsed"])
+        scored = tally.scores(j, chosen["aggregate"], chosen["unparsed"], None, chosen["verdicts"])
         s = scored.values
         won = {(a, b): NAN if scored.reason else _beats(s[right[a]], s[wrong[b]], tied_credit) for a, b in cells}
         values = {name: fmean(won[cell] for cell in members) for name, members in parts.items()}
@@ -188,13 +187,13 @@ def _beats(a: float, b: float, tied: float) -> float:
 def reciprocal_rank(judgements: Sequence[Judgement], options: Mapping[str, JSON]) -> Credits:
     """1 / rank of the best right candidate among the wrong ones; ties are ranked against it.
 
-    Options: `aggregate`, `unparsed`, `unrated` as in `accuracy`.
+    Options: `aggregate`, `unparsed`, `unrated`, `verdicts` as in `accuracy`.
     """
-    chosen = read_options("reciprocal_rank", options, {"unrated": UNRATED, **CONVERT})
+    chosen = read_options("reciprocal_rank", options, {"unrated": UNRATED, "verdicts": VERDICTS, **CONVERT})
     tally = Tally()
     for j in tally.with_contrast(judgements):
         right = right_of(j)
-        scored = tally.scores(j, chosen["aggregate"], chosen["unparsed"], chosen["unrated"])
+        scored = tally.scores(j, chosen["aggregate"], chosen["unparsed"], chosen["unrated"], chosen["verdicts"])
         best = max(scored.values[c] for c in right)
         ahead = [c for c, s in enumerate(scored.values) if c not in right and s >= best]
         tally.add(j, {"reciprocal_rank": NAN if scored.reason else 1 / (1 + len(ahead))}, scored.reason)

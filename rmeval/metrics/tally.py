@@ -9,8 +9,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 from rmeval.errors import UsageError
-from rmeval.metrics.convert import CHOICES, OWN, Scored, scores_of
+from rmeval.metrics.convert import CHOICES, MEAN, OWN, Scored, scores_of
 from rmeval.metrics.credit import Credit, Credits, Linear, Option
+from rmeval.metrics.debias import DECISIONS
 from rmeval.types import JSON, Judgement
 
 CONVERT = {
@@ -18,6 +19,9 @@ CONVERT = {
     "unparsed": Option("missing", ("missing", "wrong", "chance")),
 }
 """Options of rules that read one number per candidate: how steps become one, what an unreadable verdict is worth."""
+
+VERDICTS = Option(MEAN, (MEAN, *DECISIONS))
+"""How the verdicts on the same candidates in several orders and votes become one."""
 
 
 def right_of(j: Judgement) -> frozenset[int]:
@@ -53,9 +57,11 @@ class Tally:
         self.without_contrast = len(judgements) - len(kept)
         return kept
 
-    def scores(self, j: Judgement, aggregate: str, unparsed: str, unrated: float | None = None) -> Scored:
+    def scores(
+        self, j: Judgement, aggregate: str, unparsed: str, unrated: float | None = None, verdicts: str = MEAN
+    ) -> Scored:
         """One number per candidate; remembers the conversion."""
-        scored = scores_of(j, aggregate, unparsed, unrated)
+        scored = scores_of(j, aggregate, unparsed, unrated, verdicts)
         if scored.how:
             self.conversions[scored.how] = None
         return scored
