@@ -64,6 +64,11 @@ _AT = {
     "prefixes": "share of the tokens",
     "step rejection": "threshold",
     "prefix rejection": "threshold",
+    "gold": "n",
+    "regret": "n",
+    "reward": "n",
+    "gain": "n",
+    "over-optimisation": "sqrt(KL), nats",
 }
 
 
