@@ -352,6 +352,42 @@ class StepsCard(_Strict):
         return self
 
 
+class PairCard(_Strict):
+    """How a pairwise model is shown a prompt and two candidates, and where it is read."""
+
+    form: Literal["marked", "chat"] = "chat"
+    """`marked`: prompt and candidates follow each other, each between [CLS] and [SEP] and opened by a token of its own,
+    at which the head reads; `chat`: one user turn shows all, and the logits of two tokens are read at its end."""
+    opening: str = ""
+    """What stands before the turns of the prompt."""
+    system: str = "{content}"
+    user: str = "{content}"
+    """How a turn is written; `{n}` is the number of the exchange, from 1."""
+    assistant: str = "{content}"
+    between: str = "\n"
+    closing: str = ""
+    """What stands after the turns."""
+    candidate: str = "{content}"
+    earlier: bool = False
+    """Whether the answers of earlier exchanges stand before each candidate, and not in the prompt."""
+    text: str = ""
+    """`chat`: the user turn, with `{prompt}`, `{first}` and `{second}`."""
+    tokens: tuple[TokenCard, ...] = ()
+    """`chat`: the tokens that name the first and the second candidate; `marked`: those that open prompt, first and
+    second candidate."""
+    bos: bool = True
+    """`chat`: whether the BOS that the template writes is read."""
+
+    @model_validator(mode="after")
+    def _is_sound(self) -> PairCard:
+        wanted = {"chat": 2, "marked": 3}[self.form]
+        if len(self.tokens) != wanted:
+            raise ValueError(f"form {self.form!r} needs {wanted} `tokens`")
+        if self.form == "chat" and not all(f"{{{name}}}" in self.text for name in ("prompt", "first", "second")):
+            raise ValueError("`text` must show {prompt}, {first} and {second}")
+        return self
+
+
 class HeadCard(_Strict):
     """A reward head in layers of its own, see `rmeval.engines.layers`."""
 
@@ -370,7 +406,7 @@ class ScorerCard(_Strict):
     model: str
     """Hub id, or a folder relative to the card."""
     revision: str | None = None
-    kind: Literal["scalar", "outcome", "process", "value", "implicit"] = "scalar"
+    kind: Literal["scalar", "outcome", "process", "value", "implicit", "pairwise"] = "scalar"
     needs: str = ""
     """Why rmeval cannot run it as it is, and what would help: a server, a conversion. Shown instead of running it."""
     label: str | int | None = None
@@ -385,6 +421,8 @@ class ScorerCard(_Strict):
     """Where the head lies, for classes that transformers lacks and rmeval does not know by name."""
     steps: StepsCard | None = None
     """process and implicit: how steps are shown and read."""
+    pair: PairCard | None = None
+    """pairwise: how the two candidates are shown and read."""
     reference: str | None = None
     """implicit: the reference model."""
     beta: float = Field(default=1.0, gt=0)

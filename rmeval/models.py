@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rmeval.engines.checkpoint import Checkpoint
 
 
-CHECKPOINT_KINDS = ("scalar", "outcome", "process", "value", "implicit")
+CHECKPOINT_KINDS = ("scalar", "outcome", "process", "value", "implicit", "pairwise")
 """Kinds of scorers that read a checkpoint."""
 
 
@@ -161,7 +161,7 @@ def _refuse_unfit(checkpoint: Checkpoint, kind: str, card: ScorerCard | None) ->
     """Raise `UsageError` where a checkpoint cannot be read as this kind, with what would help."""
     source, architecture = checkpoint.source, checkpoint.architecture
     reads_words = card is not None and (
-        card.token is not None or (card.steps is not None and card.steps.read != "head")
+        card.token is not None or (card.steps is not None and card.steps.read != "head") or card.pair is not None
     )
     if checkpoint.form == "causal" and kind != "implicit" and not reads_words:
         raise UsageError(
@@ -186,6 +186,9 @@ def _refuse_unfit(checkpoint: Checkpoint, kind: str, card: ScorerCard | None) ->
         )
     if checkpoint.form == "token" and kind not in per_token:
         raise UsageError(f"model {source}: {architecture} scores tokens; as {kind} it has nothing to read")
+    if (checkpoint.kind == "pairwise") != (kind == "pairwise" and checkpoint.form != "causal"):
+        reads = "reads two responses together" if checkpoint.kind == "pairwise" else "reads one response at a time"
+        raise UsageError(f"model {source}: {architecture} {reads}; as {kind} it has nothing to read")
     if kind == "implicit" and checkpoint.form != "causal":
         raise UsageError(f"model {source}: {architecture} is no language model, so it has no implicit reward")
 
@@ -327,6 +330,8 @@ def _conventions(checkpoint: Checkpoint, kind: str, card: ScorerCard | None, giv
             found["labels"] = card.head.labels
         if found["steps"].read == "head" and checkpoint.form == "token":
             found["labels"] = checkpoint.labels
+    elif kind == "pairwise" and card is not None:
+        found = {"pair": card.pair}
     elif kind == "implicit" and card is not None:
         found = {"beta": card.beta, **({"steps": card.steps} if card.steps else {})}
     elif kind in ("outcome", "value") and checkpoint.trained.get("aggregate"):

@@ -131,6 +131,7 @@ SCORERS = Registry(
         "process": "rmeval.scorers.process:ProcessScorer",
         "value": "rmeval.scorers.value:ValueScorer",
         "implicit": "rmeval.scorers.implicit:ImplicitScorer",
+        "pairwise": "rmeval.scorers.pairwise:PairwiseScorer",
         "ensemble": "rmeval.scorers.ensemble:Ensemble",
         "replay": "rmeval.scorers.replay:Replay",
         "length": "rmeval.scorers.baseline:Length",

@@ -97,10 +97,12 @@ class Checkpoint:
 
     @property
     def kind(self) -> str:
-        """`scalar`, `outcome`, `process`, `value`; else `token classifier`, `language model` or `unknown`."""
+        """`scalar`, `outcome`, `process`, `value`, `pairwise`; else `token classifier`, `language model`, `unknown`."""
         said = {"bt": "scalar", "orm": "outcome", "prm": "process", "value": "value"}.get(str(self.trained.get("kind")))
         if self.architecture == "Qwen2ForProcessRewardModel":
             return "process"
+        if self.layers is not None and self.layers.paired:
+            return "pairwise"
         if self.layers is not None or self.architecture.endswith("ForSequenceClassification"):
             return "scalar"
         if self.architecture.endswith("ForTokenClassification"):

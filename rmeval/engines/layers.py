@@ -7,6 +7,7 @@ safetensors files and run in fp32. No code of a checkpoint is run, and a weight 
 |--------------------|-----------------------------------------------------------------------------------------------|
 | layers             | linear layers with ReLU between them                                                          |
 | gated (ArmoRM)     | k objectives, and k weights of the mixture: softmax(MLP(hidden) / temperature) times a scale   |
+| paired (PairRM)    | linear layers with tanh between them, of the first place of the text and this one together    |
 
 What this module does not know: requests, which output is the reward.
 """
@@ -14,6 +15,7 @@ What this module does not know: requests, which output is the reward.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,10 @@ class Layers:
     """`internlm2` where the backbone is renamed to Llama's; "" where transformers has it."""
     gated: bool = False
     """Whether it is ArmoRM's: `regression_layer`, `reward_transform_matrix` and `gating`."""
+    paired: bool = False
+    """Whether it is PairRM's, which reads each place together with the first place of its text."""
+    prefix: str = ""
+    """What the names of the backbone's weights begin with, where transformers expects another name."""
 
 
 ARCHITECTURES: dict[str, Layers] = {
@@ -40,6 +46,7 @@ ARCHITECTURES: dict[str, Layers] = {
     "InternLM2ForRewardModel": Layers(("v_head",), backbone="internlm2"),
     "INFORMForSequenceClassification": Layers(("score.0", "score.2")),
     "LlamaForRewardModelWithGating": Layers((), gated=True),
+    "DebertaV2PairRM": Layers(("head_layer.1", "head_layer.4"), paired=True, prefix="pretrained_model."),
 }
 """Classes that transformers lacks, by the name that `config.json` gives."""
 
@@ -53,8 +60,10 @@ def build(source: str, revision: str | None, layers: Layers, config: Any, **opti
     if layers.backbone == "internlm2":
         backbone = _renamed(files, config, options["dtype"])
     else:
+        names = {f"^{re.escape(layers.prefix)}": ""} if layers.prefix else None
         backbone, info = AutoModel.from_pretrained(
             source,
+            key_mapping=names,
             config=config,
             revision=revision,
             use_safetensors=True,
@@ -64,7 +73,8 @@ def build(source: str, revision: str | None, layers: Layers, config: Any, **opti
         )
         if info["missing_keys"]:
             raise missing(source, info["missing_keys"])
-    head = _gated(files, config) if layers.gated else _stack(files, layers.linear)
+    between = torch.nn.Tanh if layers.paired else torch.nn.ReLU
+    head = _gated(files, config) if layers.gated else _stack(files, layers.linear, between)
 
     class Layered(torch.nn.Module):
         """A backbone, and the head at chosen places."""
@@ -75,7 +85,11 @@ def build(source: str, revision: str | None, layers: Layers, config: Any, **opti
 
         def forward(self, input_ids: Any, mask: Any, where: tuple[Any, Any]) -> Any:
             hidden = self.backbone(input_ids=input_ids, attention_mask=mask, use_cache=False).last_hidden_state
-            return self.head(hidden[where].float())
+            read = hidden[where].float()
+            if layers.paired:  # the rows are in order, so the search finds the first place of each
+                first = torch.searchsorted(where[0].contiguous(), where[0].contiguous())
+                read = torch.cat([read[first], read], dim=-1)
+            return self.head(read)
 
     return Layered()
 
@@ -153,12 +167,12 @@ def _linear(files: Files, name: str) -> Any:
     return layer
 
 
-def _stack(files: Files, names: Iterable[str]) -> Any:
+def _stack(files: Files, names: Iterable[str], between: Any) -> Any:
     import torch
 
     stack: list[Any] = []
     for name in names:
-        stack += [torch.nn.ReLU(), _linear(files, name)] if stack else [_linear(files, name)]
+        stack += [between(), _linear(files, name)] if stack else [_linear(files, name)]
     return torch.nn.Sequential(*stack)
 
 
@@ -169,7 +183,7 @@ def _gated(files: Files, config: Any) -> Any:
     depth = sum(1 for name in files.where if name.startswith("gating.layers.") and name.endswith(".weight"))
     rewards = _linear(files, "regression_layer")
     transform = files["reward_transform_matrix"]
-    gate = _stack(files, [f"gating.layers.{i}" for i in range(depth)])
+    gate = _stack(files, [f"gating.layers.{i}" for i in range(depth)], torch.nn.ReLU)
     scale = float(files["gating.logit_scale"][0])
     temperature = getattr(config, "gating_temperature", None)
     k = rewards.out_features
