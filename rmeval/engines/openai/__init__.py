@@ -1,1 +1,191 @@
-"""A model behind any OpenAI-compatible server."""
+"""A model behind any OpenAI-compatible server.
+
+    wire      a request as a body, an answer as a reply          policy   what to make of a fault
+    client    many calls at once                                 cost     what they come to
+    secrets   the key, and keeping it out of everything
+
+What this module does not know: suites, labels, protocols of judges.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rmeval.engines.openai import wire
+from rmeval.engines.openai.client import Client, Server, Transport, Watch
+from rmeval.engines.openai.cost import Estimate, Meter, estimate, prices, prompt_tokens, text_tokens
+from rmeval.engines.openai.policy import Fault
+from rmeval.engines.openai.secrets import OPENAI, endpoint, key_for
+from rmeval.errors import UsageError, near_miss
+from rmeval.progress import note
+from rmeval.types import JSON, Plan, Reply, Request
+
+READING = 1
+"""Goes into the fingerprint: raise it when the same answer would be read differently."""
+
+_KINDS_SHOWN = 20
+
+
+class OpenAIEngine:
+    """Asks a server. The key is read when the first call is made; it is in no fingerprint, record or message."""
+
+    name = "openai"
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        base_url: str | None = None,
+        key_env: str = "OPENAI_API_KEY",
+        concurrency: int = 16,
+        attempts: int = 8,
+        timeout: float = 120.0,
+        deadline: float = 900.0,
+        max_wait: float = 120.0,
+        backoff: float = 0.5,
+        give_up: int = 10,
+        price_in: float | None = None,
+        price_out: float | None = None,
+        max_cost: float | None = None,
+        top_logprobs: int = 20,
+        omit: list[str] | None = None,
+        extra: str = "",
+    ) -> None:
+        """Options as in `-a engine.NAME=VALUE`; what those of the transport mean says `client.Transport`.
+
+        `omit` leaves out fields that a model refuses (`temperature`, `top_p`, `seed`, `response_format`), `extra` is a
+        JSON object of further fields, such as `{"reasoning_effort": "low"}`. Prices are per million tokens; without
+        `base_url` it is `OPENAI_BASE_URL`, else OpenAI's own server.
+        """
+        self.model, self.base_url, self.key_env = model, endpoint(base_url), key_env
+        self.transport = Transport(concurrency, attempts, timeout, deadline, max_wait, backoff, give_up)
+        whole, seconds = ("concurrency", "attempts", "give_up"), ("timeout", "deadline", "max_wait")
+        for field in whole:
+            if not 1 <= getattr(self.transport, field) <= 1000:
+                raise UsageError(f"engine.{field}={getattr(self.transport, field)}: from 1 to 1000")
+        for field in (*seconds, "backoff"):
+            value = getattr(self.transport, field)
+            if not math.isfinite(value) or value < 0 or (value == 0 and field in seconds):
+                raise UsageError(f"engine.{field}={value}: a number of seconds above 0")
+        if not 1 <= top_logprobs <= 20:
+            raise UsageError(f"engine.top_logprobs={top_logprobs}: from 1 to 20")
+        for name in omit or ():
+            if name not in wire.OMISSIBLE:
+                hint = near_miss(name, wire.OMISSIBLE) or f"One of {', '.join(wire.OMISSIBLE)}."
+                raise UsageError(f"engine.omit: {name!r} cannot be left out. {hint}")
+        self._said = wire.Dialect(
+            "max_completion_tokens" if self.base_url == OPENAI else "max_tokens",
+            top_logprobs,
+            frozenset(omit or ()),
+            _extra(extra),
+        )
+        self._dialect = self._said
+        self.prices = prices(price_in, price_out, max_cost)
+        self.meter = Meter(self.prices, max_cost)
+        self._faults: Counter[str] = Counter()
+        self._fingerprints: Counter[str] = Counter()
+
+    def fingerprint(self) -> dict[str, JSON]:
+        """What decides the answers and is ours to say: the server's address, the model, the fields asked for."""
+        return {
+            "engine": self.name,
+            "reading": READING,
+            "endpoint": self.base_url,
+            "model": self.model,
+            "top_logprobs": self._said.top_logprobs,
+            "omit": list[JSON](sorted(self._said.omit)),
+            "extra": dict(self._said.extra),
+        }
+
+    def describe(self) -> dict[str, JSON]:
+        """How it was asked and what that came to, in this process."""
+        told = {"response_format"} & (self._dialect.omit - self._said.omit)
+        return {
+            "device": "server",
+            "concurrency": self.transport.concurrency,
+            "limit": self._dialect.limit,
+            **({"response_format": "refused by the server: texts are not held to a schema"} if told else {}),
+            **(
+                {"system_fingerprints": dict(self._fingerprints.most_common(_KINDS_SHOWN))}
+                if self._fingerprints
+                else {}
+            ),
+            **({"faults": dict(self._faults.most_common(_KINDS_SHOWN))} if self._faults else {}),
+            "usage": self.cost(),
+        }
+
+    def plan(self, requests: Sequence[Request]) -> Plan:
+        """Each by itself. Raises `UsageError` for what a server cannot be asked."""
+        for request in requests:
+            wire.check(request)
+        return Plan(tuple((i,) for i in range(len(requests))), (0,) * len(requests), {})
+
+    def estimate(self, requests: Sequence[Request]) -> Estimate:
+        """What requests would come to; `str` of it is a line for people. Nothing is asked."""
+        return estimate(requests, self.prices)
+
+    def cost(self) -> dict[str, JSON]:
+        """What the calls of this process came to: `calls tokens_in tokens_out`, and a `cost` that may be "unknown"."""
+        return self.meter.describe()
+
+    def run(self, requests: Sequence[Request]) -> list[Reply]:
+        """All of them, in their order."""
+        replies = dict(self.stream(requests))
+        return [replies[i] for i in range(len(requests))]
+
+    def stream(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
+        """(index, reply) as each is ready; closing the iterator cancels what is under way.
+
+        Raises `UsageError` before the first call for a missing key, and `CheckFailed` where the server refuses the
+        key, the model or the quota, where too many requests have failed, or where the cost has reached `max_cost`.
+        """
+        key = key_for(self.base_url, self.key_env)
+        watch = Watch(self._answered, self._faulty, self._adapted, self._spent)
+        return Client(Server(self.base_url, self.model, self._dialect), key, self.transport, watch).stream(requests)
+
+    def _answered(self, request: Request, answer: Any, reply: Reply | None) -> None:
+        """Count an answer's tokens, and what the server says it ran on."""
+        if not isinstance(answer, dict):
+            return
+        guess = (prompt_tokens(request), text_tokens(reply.text if reply else ""))
+        self.meter.add(*wire.usage(answer), guess=guess)
+        if isinstance(said := answer.get("system_fingerprint"), str):
+            self._fingerprints[said] += 1
+
+    def _faulty(self, fault: Fault) -> None:
+        if fault.kind not in self._faults and fault.scope != "run":
+            note(f"{self.base_url}: {fault}")
+        self._faults[fault.kind] += 1
+
+    def _spent(self) -> str | None:
+        if not self.meter.spent:
+            return None
+        return (
+            f"stopped at a cost of {self.meter.cost:,.4f}: --max-cost {self.meter.most:g} is reached. What was "
+            "answered is kept: the same command goes on from there, with a budget of its own"
+        )
+
+    def _adapted(self, dialect: wire.Dialect) -> None:
+        if "response_format" in dialect.omit - self._dialect.omit:
+            note(f"{self.base_url} takes no response_format: texts are not held to a schema")
+        self._dialect = dialect
+
+
+def _extra(text: str) -> dict[str, Any]:
+    """The further fields of a body. Raises `UsageError` for what is no JSON object, or says what a request says."""
+    if not text:
+        return {}
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise UsageError(f'engine.extra={text}: a JSON object, such as {{"reasoning_effort": "low"}}')
+    ours = {"model", "messages", "n", "stream", "max_tokens", "max_completion_tokens", "logprobs", "top_logprobs"}
+    for name in sorted(found.keys() & {*ours, *wire.OMISSIBLE}):
+        raise UsageError(f"engine.extra: {name} is set by the protocol; say -a judge.{name}= where it takes one")
+    return found
