@@ -355,7 +355,9 @@ def _steps(checkpoint: Checkpoint, card: ScorerCard | None, given: dict[str, Any
         boundary = str(said.get("boundary", "last-token"))
         if boundary.startswith("special:"):
             return StepsCard.model_validate({"token": {"text": boundary.removeprefix("special:")}, **shared})
-        return StepsCard.model_validate({"step": f"{{step}}{said.get('step_separator', '')}", **shared})
+        separator = str(said.get("step_separator", ""))
+        split = "line" if separator == "\n" else "paragraph"
+        return StepsCard.model_validate({"step": f"{{step}}{separator}", "split": split, **shared})
     if "separator" not in given:
         raise UsageError(
             f"model {checkpoint.source}: a process reward model without a card needs its step separator, which is not "

@@ -23,6 +23,8 @@ from typing import Literal
 from rmeval.cards import StepsCard, TokenCard
 from rmeval.errors import UsageError, near_miss
 from rmeval.metrics.convert import AGGREGATES, aggregate_steps
+from rmeval.scorers import splitting
+from rmeval.scorers.splitting import Split
 from rmeval.types import (
     JSON,
     NAN,
@@ -42,8 +44,6 @@ from rmeval.types import (
     View,
 )
 
-Split = Literal["line", "paragraph", "sentence"]
-_SPLITS: dict[str, str] = {"line": r"\n+", "paragraph": r"\n\s*\n", "sentence": r"(?<=[.!?])\s+|\n+"}
 _NUMBERED = re.compile(r"\s*step\s*\d+\s*[:.]", re.IGNORECASE)
 MERGED = "no_token"
 """The reason of a step that ends inside a token."""
@@ -74,7 +74,8 @@ class ProcessScorer:
         self.labels = tuple(labels)
         self.steps = steps if steps is not None else StepsCard()
         if separator is not None:
-            self.steps = self.steps.model_copy(update={"separator": separator})
+            lines = {"split": "line"} if separator == "\n" else {}  # a text comes apart where it was put together
+            self.steps = self.steps.model_copy(update={"separator": separator, **lines})
         if aggregate is not None and aggregate not in AGGREGATES:
             hint = near_miss(aggregate, AGGREGATES) or f"Known: {', '.join(AGGREGATES)}."
             raise UsageError(f"scorer.aggregate={aggregate!r}: no such aggregate. {hint}")
@@ -192,7 +193,7 @@ def _without(reply: Reply, n: int) -> Score:
     )
 
 
-def steps_of(candidate: Candidate, split: str, *, anew: bool = False) -> tuple[str, ...]:
+def steps_of(candidate: Candidate, split: Split, *, anew: bool = False) -> tuple[str, ...]:
     r"""The steps of a candidate: those that it comes with, else its text split; blank pieces of a split are left out.
 
     >>> steps_of(Candidate("First.\n\nSecond."), "paragraph")
@@ -200,7 +201,7 @@ def steps_of(candidate: Candidate, split: str, *, anew: bool = False) -> tuple[s
     """
     if candidate.steps and not anew:
         return candidate.steps
-    return tuple(piece for piece in re.split(_SPLITS[split], candidate.text.strip()) if piece.strip())
+    return splitting.split(candidate.text, split)
 
 
 def joint(candidate: Candidate, steps: Sequence[str]) -> str:
