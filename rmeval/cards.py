@@ -338,8 +338,8 @@ class StepsCard(_Strict):
     """The class that says neither; what it counts is the scorer's option `neutral`."""
     aggregate: str = "prod"
     """How its authors turn step scores into one reward."""
-    split: Literal["line", "paragraph"] = "paragraph"
-    """How a response that comes without steps is split."""
+    split: Literal["line", "paragraph", "sentence"] = "paragraph"
+    """How a response that comes without steps is split, see `rmeval.scorers.splitting`."""
 
     @model_validator(mode="after")
     def _is_sound(self) -> StepsCard:

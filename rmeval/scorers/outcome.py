@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 from rmeval.errors import UsageError, near_miss
 from rmeval.scorers.process import absent, joint, sigmoid, steps_of, summed_up
+from rmeval.scorers.splitting import Split
 from rmeval.types import JSON, NAN, Arity, Chat, Conversation, Mark, Message, Reply, Request, Score, Text, Turn, View
 
 TENTHS = 10
@@ -42,7 +42,7 @@ class OutcomeScorer:
     by_step = True
     aggregates = OVER_TOKENS
 
-    def __init__(self, *, aggregate: str = "last", split: Literal["line", "paragraph"] = "paragraph") -> None:
+    def __init__(self, *, aggregate: str = "last", split: Split = "paragraph") -> None:
         """`split` cuts responses that come without steps, on suites that ask for a score per step."""
         if aggregate not in self.aggregates:
             hint = near_miss(aggregate, self.aggregates) or f"Known: {', '.join(self.aggregates)}."
