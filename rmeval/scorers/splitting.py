@@ -8,8 +8,8 @@ r"""Where the steps of a response end that comes without steps.
 
 A full stop ends no sentence after an abbreviation (`e.g.`, `Dr.`; before a number `Fig.`, `No.`), after the number of
 an item that begins the sentence (`1.`, `Step 2.`, `(b).`), nor inside a number (3.14). Nothing ends inside mathematics:
-`$...$`, `$$...$$`, `\(...\)`, `\[...\]`, `\begin{...}...\end{...}`. A dollar sign before an amount is none of it: as in Pandoc, one that
-opens stands before no space, one that closes after no space and before no digit.
+`$...$`, `$$...$$`, `\(...\)`, `\[...\]`, `\begin{...}...\end{...}`. A dollar sign before an amount is none of
+it: as in Pandoc, one that opens stands before no space, one that closes after no space and before no digit.
 
 Pieces are stripped of the white space around them by `sentence`, kept as they stand by the others; blank ones are left
 out.
