@@ -46,6 +46,8 @@ class VerdictRow(Record):
     """Log of the probability of each candidate shown, and last of a tie where the protocol has one."""
     bounded: bool = False
     """Whether one of them stands at its upper bound."""
+    marked: bool = False
+    """Whether what was shown holds what a judge's answer, a delimiter or a template is made of."""
 
 
 class SampleRow(Record):

@@ -341,6 +341,8 @@ class Verdict:
     has one: not normalised, so that what is missing to 1 was on other tokens."""
     bounded: bool = False
     """Whether one of them was not listed and stands at its upper bound."""
+    marked: bool = False
+    """Whether what was shown holds a verdict, a delimiter or a template's field, as if to be taken for the judge's."""
 
 
 @dataclass(frozen=True, slots=True)

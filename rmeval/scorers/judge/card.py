@@ -86,8 +86,10 @@ class JudgeCard(BaseModel):
     labels: dict[str, str] = {}
     """What the judge writes -> what it means: a verdict, yes or no, or a number. In modes that read the next token, its
     surface forms: several may mean the same."""
-    parse: str = "unique"
-    """The parser of the text, by name, in modes that write."""
+    constants: dict[str, str] = {}
+    """Further fields of the official text, and what stands for them: a rubric, an empty checklist."""
+    parse: str = ""
+    """The parser of the text, by name, in modes that write; the one of our own for this mode where none is named."""
     scale: tuple[float, float] | None = None
     """Lowest and highest rating."""
     thinking: dict[str, str] = {}
@@ -101,8 +103,10 @@ class JudgeCard(BaseModel):
     retry: str = ""
     """A further turn that asks for the verdict alone where the text held none; none where it is empty."""
     synthesise: str = ""
-    """pairwise: template of a second question where the two orders disagree, with both answers (`{first}`, in which the
-    first response below was shown first, and `{second}`)."""
+    """pairwise: template of a second question where the two orders disagree, with the answer that was for each response
+    (`{for_a}`, `{for_b}`), its labels rewritten to the order shown."""
+    parse_again: str = ""
+    """The parser of the answer to that, where it is another."""
     structured: bool = False
     """Whether a JSON object with `reasoning` and `verdict` is asked for; what comes as text is parsed as text."""
     aggregate: str = ""
@@ -133,6 +137,10 @@ class JudgeCard(BaseModel):
             raise ValueError(f"`floor` is for modes that read the next token; {self.mode} writes")
         if self.synthesise and (self.mode, self.orders) != ("pairwise", "both"):
             raise ValueError('`synthesise` is for mode = "pairwise" and orders = "both"')
+        if self.mode == "listwise_scores" and "parse" in given:
+            raise ValueError("`parse`: there is one parser of several numbers")
+        if (self.synthesise and self.retry) or (self.parse_again and not self.synthesise):
+            raise ValueError("`parse_again` reads the answer to `synthesise`, and a question with one has no `retry`")
         rated = self.mode in {"rating", "logprob_rating", "listwise_scores"}
         if rated != (self.scale is not None):
             raise ValueError("`scale` is what ratings are given on" if self.scale else f"{self.mode} needs a `scale`")
@@ -192,7 +200,7 @@ def judge_scorer(card: JudgeCard, given: Mapping[str, Any]) -> Scorer:
     for key, field in (("template", "user"), ("system", "system")):
         if key in changes:
             path = Path(str(changes.pop(key))).expanduser()
-            changes[field], files[key] = _text(path, key), path.name
+            changes[field], files[field] = _text(path, key), path.name
     if isinstance(changes.get("retry"), bool):
         changes["retry"] = (card.retry or ASK_AGAIN) if changes["retry"] else ""
     return _scorer(_with(card, changes), files)
