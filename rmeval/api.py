@@ -23,7 +23,7 @@ from rmeval.errors import CheckFailed, UsageError
 from rmeval.metrics.evaluate import evaluate, withhold
 from rmeval.models import Model, load_model
 from rmeval.progress import note
-from rmeval.protocols import ByStep, FollowsPreset
+from rmeval.protocols import ByStep, FollowsPreset, Priced
 from rmeval.records import Counts, DataRecord, EngineRecord, ModelRecord, Result, ScorerRecord, SuiteRecord, Usage
 from rmeval.scorers.ensemble import Ensemble
 from rmeval.scorers.replay import Replay
@@ -64,6 +64,8 @@ class Forecast:
     tokens: int
     batches: int
     too_long: int
+    cost: str
+    """Calls, tokens and cost of a judge behind a server, in words; empty for weights of our own."""
     writes: str
 
 
@@ -221,7 +223,7 @@ def forecast(model: Model, suite: Suite, settings: Settings) -> Forecast:
     _follow_preset(model, suite)
     _, examples = _examples(model, suite, settings)
     by_step = suite.card.kind == "process"
-    requests, planned = runner.plan(examples, model.scorer, model.engine, by_step=by_step)
+    requests, distinct, planned = runner.plan(examples, model.scorer, model.engine, by_step=by_step)
     return Forecast(
         suite=suite.name,
         examples=len(examples),
@@ -231,6 +233,7 @@ def forecast(model: Model, suite: Suite, settings: Settings) -> Forecast:
         tokens=sum(planned.tokens) if planned else 0,
         batches=len(planned.batches) if planned else 0,
         too_long=sum(r.truncated for r in planned.settled.values()) if planned else 0,
+        cost=str(model.engine.estimate(distinct)) if isinstance(model.engine, Priced) else "",
         writes=str(settings.out / results.path_part(model.name) / results.path_part(suite.name)),
     )
 

@@ -121,7 +121,7 @@ def check_model(name: str) -> Report:
 
 def _texts(model: Model, examples: list[Example]) -> list[Check]:
     """What the model would read; raises `CheckFailed` where its texts are unsound."""
-    _, planned = runner.plan(examples, model.scorer, model.engine)
+    *_, planned = runner.plan(examples, model.scorer, model.engine)
     text = hygiene.report(planned.texts, model.engine.fingerprint()) if planned and model.engine else None
     names = ("text", "text length")
     return [Check(n, line, ok=True) for n, line in zip(names, hygiene.lines(text), strict=True)] if text else []

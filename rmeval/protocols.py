@@ -98,3 +98,12 @@ class FollowsPreset(Protocol):
     def follow(self, *, max_length: int, side: str, source: str) -> str:
         """Take over a suite's preset until the next; returns in words what is in force."""
         ...
+
+
+@runtime_checkable
+class Priced(Protocol):
+    """An engine whose calls cost something."""
+
+    def estimate(self, requests: Sequence[Request]) -> object:
+        """What requests would come to; its `str` is for people. Nothing is asked."""
+        ...

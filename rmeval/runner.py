@@ -92,13 +92,14 @@ def run(
 
 def plan(
     examples: Sequence[Example], scorer: Scorer | Recording, engine: Engine | None, *, by_step: bool = False
-) -> tuple[int, Plan | None]:
-    """What a run would ask first: (requests, the engine's plan over the distinct ones). Loads no weights."""
+) -> tuple[int, list[Request], Plan | None]:
+    """What a run would ask first: (requests, the distinct ones, the engine's plan over those). Loads no weights."""
     if isinstance(scorer, Recording):
-        return 0, None
+        return 0, [], None
     shown = views(examples, scorer, by_step=by_step)
     requests = [r for _, view in shown for r in _Talk(scorer.score(view)).asked]
-    return len(requests), engine.plan(list(dict.fromkeys(requests))) if engine is not None and requests else None
+    distinct = list(dict.fromkeys(requests))
+    return len(requests), distinct, engine.plan(distinct) if engine is not None and requests else None
 
 
 class _Talk:

@@ -155,6 +155,7 @@ def _print_forecasts(forecasts: list[Any], as_json: bool) -> None:
     if as_json:
         output.json_document(documents[0] if len(documents) == 1 else documents)
         return
+    costs = {d["suite"]: d.pop("cost") for d in documents}
     columns = tuple(documents[0])
     output.table(
         "dry run: nothing was scored or written",
@@ -162,3 +163,6 @@ def _print_forecasts(forecasts: list[Any], as_json: bool) -> None:
         [tuple(d.values()) for d in documents],
         right=columns[1:-1],
     )
+    for suite, cost in costs.items():
+        if cost:
+            output.line(f"{suite}: {cost}")
