@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rmeval.records import MetricRecord, Result
 
 _NULL = "null:"
-_DIAGNOSTICS = ("calibration", "scale", "length", "style", "agreement")
+_DIAGNOSTICS = ("calibration", "scale", "length", "style", "agreement", "judge")
 
 
 def print_result(result: Result, path: Path | None) -> None:
@@ -83,7 +83,7 @@ def _print_text(result: Result) -> None:
 
 
 def _print_diagnostics(found: Sequence[MetricRecord]) -> None:
-    """Calibration, length, style and annotators, each with the first clause of its note."""
+    """Calibration, length, style, annotators and judge, with the first clause of each note; then what is flagged."""
     rows = [(m.name, *_numbers(m), m.note.partition(";")[0]) for m in found if m.name != "mde" and m.value is not None]
     if rows:
         output.table(
@@ -92,6 +92,8 @@ def _print_diagnostics(found: Sequence[MetricRecord]) -> None:
             rows,
             right=("value", "95 % interval", "n", "missing"),
         )
+    for flag in dict.fromkeys(part for m in found for part in m.note.split("; ") if part.startswith("POSITION BIAS")):
+        output.line(flag)
     undefined: dict[str, list[str]] = {}
     for m in found:
         if m.value is None:

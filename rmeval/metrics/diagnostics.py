@@ -8,6 +8,7 @@ Names (a contract; all of the whole suite):
     length:controlled_accuracy length:accuracy_at_equal_length length:coefficient
     style:length style:headings style:list_items style:bold style:accuracy_at_equal_style     where markup is recorded
     agreement:ceiling agreement:annotators agreement:scorer                       where votes of annotators are
+    judge:*                                                                       see `rmeval.metrics.judging`
     mde                                                                           differences below are not resolvable
 
 Suites without right and wrong candidates have none of the first four groups. A figure that the data do not determine
@@ -30,6 +31,7 @@ from rmeval.likelihood import NotIdentifiable
 from rmeval.metrics import agreement, calibration, style
 from rmeval.metrics.calibration import Calibration, Errors, Margins
 from rmeval.metrics.convert import scores_of
+from rmeval.metrics.judging import judging
 from rmeval.stats import Floats
 from rmeval.types import Judgement, Metric
 
@@ -41,6 +43,7 @@ def diagnostics(judgements: Sequence[Judgement], headline: Metric | None = None)
         found += [*_calibration(judgements), *_length_and_style(judgements)]
     if any(j.votes for j in judgements):
         found += _agreement(judgements)
+    found += judging(judgements)
     if headline is not None:
         found.append(resolvable(headline))
     return found
