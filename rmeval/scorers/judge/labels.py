@@ -49,13 +49,21 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def json_objects(text: str) -> Iterator[tuple[int, int, _Object]]:
-    """The complete JSON objects in a text, outermost only, with where each begins and ends."""
+    """The complete JSON objects in a text, outermost only, with where each begins and ends.
+
+    What stands inside one that is torn is skipped with it, and so is all that follows one nested deeper than anyone
+    means it: a text of a hundred thousand braces is gone through once.
+    """
     place = text.find("{")
     while place >= 0:
         try:
             found, end = _DECODER.raw_decode(text, place)
-        except (ValueError, RecursionError):  # torn, or nested deeper than anyone means it
+        except json.JSONDecodeError as torn:
+            end = max(place + 1, torn.pos)
+        except ValueError:  # a number of too many digits
             end = place + 1
+        except RecursionError:
+            return
         else:
             yield place, end, found
         place = text.find("{", end)

@@ -41,7 +41,7 @@ RatingParser = Callable[[str, Scale], float]
 """The final part of a text as a number, NaN where it holds none."""
 
 _N = r"[0-9]+(?:\.[0-9]+)?"
-_END = r"(?![\w%/]|[.,][0-9]|\s*[-\u2013\u2014\u2212~]\s*[0-9]|\s+(?:to|or|and)\s+[0-9])"
+_END = r"(?![\w%/]|[.,][0-9]|\s*[-\u2013\u2014\u2212~]\s*[0-9]|\s+(?:to|or|and)\s+[0-9]|\s+out\s+of\b)"
 _QUANTITY = re.compile(rf"(?P<value>{_N})(?:\s*(?:/|\bout\s+of\b)\s*(?P<top>{_N}))?{_END}", re.IGNORECASE)
 """A number, or a number and what it is out of; not the beginning of a range, a per cent or a longer number."""
 
