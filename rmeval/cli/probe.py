@@ -83,6 +83,40 @@ def steps(
         output.line(f"figure: {out / 'steps.svg'}")
 
 
+@app.command()
+def boundaries(
+    results: Annotated[
+        list[Path], typer.Argument(metavar="RESULT RESULT...", help="Results under several -a scorer.split.")
+    ],
+    aggregate: Aggregate = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """What changes when the same responses are cut into steps elsewhere: rewards, their order, decisions."""
+    from rmeval.metrics.convert import OWN
+    from rmeval.probes.boundaries import probe_boundaries, splits_of
+    from rmeval.results import load_result
+
+    views = [load_result(path) for path in results]
+    splits = splits_of([view.result for view in views])
+    found = probe_boundaries({s: v.judgements for s, v in zip(splits, views, strict=True)}, aggregate or OWN)
+    first = views[0].result
+    document = {
+        "probe": "boundaries",
+        "results": {s: view.result.id for s, view in zip(splits, views, strict=True)},
+        "model": first.model.name,
+        "suite": first.suite.name,
+        "complete": all(view.result.complete for view in views),
+        "aggregate": aggregate or OWN,
+        "examples": found.examples,
+        "responses": found.responses,
+        "prompts": found.prompts,
+        "curves": [asdict(curve) for curve in found.curves],
+    }
+    title = f"{first.model.name} on {first.suite.name}: steps by {', '.join(splits)}"
+    _finish(document, title, found.curves, (), out, "boundaries", as_json)
+
+
 @app.command(name="best-of-n")
 def best_of_n(
     source: Source,

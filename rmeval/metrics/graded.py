@@ -6,7 +6,7 @@ What this module does not know: sections, weights; which attribute the grades ra
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import combinations
 from statistics import fmean
 
@@ -67,28 +67,41 @@ def rating_correlation(judgements: Sequence[Judgement], options: Mapping[str, JS
         return Figures(
             tuple(Metric(name, None, n=len(rows), n_missing=missing, note=why, unit="number") for name in names)
         )
-    codes, count = stats.cluster_codes([r[0] for r in rows])
     x, y = np.array([r[1] for r in rows]), np.array([r[2] for r in rows])
-    members = [np.flatnonzero(codes == c) for c in range(count)]
-    rng = np.random.default_rng(0)
-    drawn = [np.concatenate([members[c] for c in rng.integers(0, count, count)]) for _ in range(_REPLICATES)]
     metrics = []
-    for name, measure in zip(names, (_pearson, _spearman), strict=True):
-        value = measure(x, y)
-        replicated = np.array([measure(x[d], y[d]) for d in drawn]) if count >= stats.FEW_CLUSTERS else np.array([])
-        replicated = replicated[~np.isnan(replicated)]
-        ci = stats.percentile_interval(replicated, value) if replicated.size else None
-        metrics.append(Metric(name, value, ci=ci, n=len(rows), n_missing=missing, note=note, unit="number"))
+    for name, measure in zip(names, (pearson, spearman), strict=True):
+        ci = resampled(measure, x, y, [r[0] for r in rows])
+        metrics.append(Metric(name, measure(x, y), ci=ci, n=len(rows), n_missing=missing, note=note, unit="number"))
     return Figures(tuple(metrics))
 
 
-def _pearson(x: stats.Floats, y: stats.Floats) -> float:
+def resampled(
+    measure: Callable[[stats.Floats, stats.Floats], float],
+    x: stats.Floats,
+    y: stats.Floats,
+    clusters: Sequence[Hashable],
+) -> tuple[float, float] | None:
+    """The 95 % interval of a correlation of x and y [n], resampled by cluster; None for few of them."""
+    codes, count = stats.cluster_codes(clusters)
+    if count < stats.FEW_CLUSTERS:
+        return None
+    members = [np.flatnonzero(codes == c) for c in range(count)]
+    rng = np.random.default_rng(0)
+    drawn = (np.concatenate([members[c] for c in rng.integers(0, count, count)]) for _ in range(_REPLICATES))
+    replicated = np.array([measure(x[d], y[d]) for d in drawn])
+    replicated = replicated[~np.isnan(replicated)]
+    return stats.percentile_interval(replicated, measure(x, y)) if replicated.size else None
+
+
+def pearson(x: stats.Floats, y: stats.Floats) -> float:
+    """Correlation of two samples [n]; NaN where one does not vary."""
     x, y = x - x.mean(), y - y.mean()
     scale = math.sqrt(float((x * x).sum()) * float((y * y).sum()))
     return float((x * y).sum()) / scale if scale > 0 else NAN
 
 
-def _spearman(x: stats.Floats, y: stats.Floats) -> float:
+def spearman(x: stats.Floats, y: stats.Floats) -> float:
+    """Correlation of the ranks of two samples [n], ties at their mean rank; NaN where one does not vary."""
     from scipy.stats import rankdata
 
-    return _pearson(rankdata(x), rankdata(y))
+    return pearson(rankdata(x), rankdata(y))

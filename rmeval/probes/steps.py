@@ -155,7 +155,7 @@ def _aggregates(judgements: Sequence[Judgement], found: Sequence[Response]) -> l
             chosen.append(Point(name, None, None, 0, len(choices), str(refusal)))
             ordered.append(Point(name, None, None, 0, len(graded), str(refusal)))
             continue
-        hits = [_choice([(values[id(r)], r.right is True) for r in group]) for group in choices]
+        hits = [choice([(values[id(r)], r.right is True) for r in group]) for group in choices]
         chosen.append(mean_point(name, hits, [group[0].cluster for group in choices]))
         right = [r.right is True for r in graded]
         ordered.append(auroc_point(name, [values[id(r)] for r in graded], right, [r.cluster for r in graded]))
@@ -172,7 +172,7 @@ def reward(response: Response, aggregate: str) -> float:
     return value if math.isfinite(value) else NAN
 
 
-def _choice(scored: Sequence[tuple[float, bool]]) -> float:
+def choice(scored: Sequence[tuple[float, bool]]) -> float:
     """Chance that the best-scored one is right when ties are broken at random; NaN where a score is missing."""
     if not all(math.isfinite(value) for value, _ in scored):
         return NAN
