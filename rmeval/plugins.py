@@ -39,8 +39,12 @@ class Registry:
     ['accuracy']
     """
 
-    def __init__(self, kind: str, builtin: dict[str, str] | None = None, cards: str | None = None) -> None:
+    def __init__(
+        self, kind: str, builtin: dict[str, str] | None = None, cards: str | None = None, *, packages: bool = True
+    ) -> None:
+        """`packages`: whether packages can add names."""
         self.kind = kind
+        self._packages = packages
         self._builtin = dict(builtin or {})
         self._cards = cards
 
@@ -96,7 +100,7 @@ class Registry:
         return [Origin(name, "built in", target) for name, target in self._builtin.items()]
 
     def _from_packages(self) -> list[Origin]:
-        if os.environ.get("RMEVAL_NO_PLUGINS"):
+        if not self._packages or os.environ.get("RMEVAL_NO_PLUGINS"):
             return []
         found = []
         for point in entry_points(group=f"rmeval.{self.kind}s"):
@@ -184,6 +188,18 @@ METRICS = Registry(
         "human_ranking": "rmeval.metrics.arena:human_ranking",
     },
 )
+
+PROBES = Registry(
+    "probe",
+    {
+        "steps": "rmeval.cli.probe:steps",
+        "boundaries": "rmeval.cli.probe:boundaries",
+        "best-of-n": "rmeval.cli.probe:best_of_n",
+        "overopt": "rmeval.cli.probe:overopt",
+    },
+    packages=False,
+)
+"""Questions about stored scores, `rmeval probe NAME`: each is a command of its own."""
 
 IMPORTERS = Registry(
     "importer",

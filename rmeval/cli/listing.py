@@ -16,7 +16,7 @@ import typer
 
 from rmeval.cli import output
 from rmeval.errors import UsageError, near_miss
-from rmeval.plugins import ENGINES, IMPORTERS, JUDGES, METRICS, READERS, SCORER_CARDS, SCORERS, SUITES, Registry
+from rmeval.plugins import ENGINES, IMPORTERS, JUDGES, METRICS, PROBES, READERS, SCORER_CARDS, SCORERS, SUITES, Registry
 
 if TYPE_CHECKING:
     from rmeval.cards import SuiteCard
@@ -27,6 +27,7 @@ KINDS: dict[str, tuple[Registry, ...]] = {
     "judges": (JUDGES,),
     "engines": (ENGINES,),
     "metrics": (METRICS,),
+    "probes": (PROBES,),
     "importers": (IMPORTERS,),
     "readers": (READERS,),
 }
@@ -38,7 +39,7 @@ Data = Annotated[Path | None, typer.Option(help="Read the rows from a local file
 def list_names(
     kind: Annotated[
         str | None,
-        typer.Argument(help="suites, scorers, judges, engines, metrics, importers or readers; default: all."),
+        typer.Argument(help="suites, scorers, judges, engines, metrics, probes, importers or readers; default: all."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -187,7 +187,7 @@ def test_a_tie_rule_may_be_chosen_and_is_recorded(pairs):
 
 def test_list_names_every_kind():
     found = rmeval("list", "--json").document
-    assert set(found) == {"suites", "scorers", "judges", "engines", "metrics", "importers", "readers"}
+    assert set(found) == {"suites", "scorers", "judges", "engines", "metrics", "probes", "importers", "readers"}
     suites = {one["name"]: one for one in found["suites"]}
     assert set(suites) >= {
         "arithmetic", "rm-bench", "rmb", "llmbar", "rewardmath", "judgebench", "reward-bench", "reward-bench-2",
@@ -204,6 +204,15 @@ def test_show_a_suite_says_its_official_number():
     assert "official number: accuracy (style_matrix" in got.stdout
     assert "licence:" in got.stdout
     assert rmeval("show", "rm-bench", "--json").document["name"] == "rm-bench"
+
+
+def test_list_names_the_probes_that_there_are_as_commands():
+    from rmeval.cli.probe import app
+
+    listed = rmeval("list", "probes", "--json").document["probes"]
+    commands = {command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands}
+    assert {probe["name"] for probe in listed} == commands
+    assert all(probe["what"].endswith(".") for probe in listed)
 
 
 def test_show_examples_lists_ids_in_the_order_of_the_data(pairs):
