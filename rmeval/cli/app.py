@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from rmeval.cli import board, compare, data, fetch, import_, label, listing, probe, run, schema, score, train
+from rmeval.cli import board, compare, data, fetch, import_, label, listing, probe, run, schema, score, submit, train
 
 app = typer.Typer(
     name="rmeval",
@@ -30,6 +30,8 @@ app.add_typer(data.app, name="data")
 app.add_typer(probe.app, name="probe")
 app.add_typer(train.app, name="train", help="Train a reward model.")
 app.add_typer(label.app, name="label", help="Make labels for training data.")
+app.command("submit")(submit.submit)
+app.command("verify")(submit.verify)
 app.command("import")(import_.import_outputs)
 app.command("schema")(schema.schema)
 app.command("fetch")(fetch.fetch)

@@ -1,0 +1,177 @@
+"""`rmeval submit` and `rmeval verify`.
+
+What this module does not know: what makes a submission sound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rmeval.cli import output
+from rmeval.cli.run import Arguments, AsJson
+
+if TYPE_CHECKING:
+    from rmeval.leaderboard.verify import Verification
+    from rmeval.results import ResultView
+
+Submissions = Annotated[Path, typer.Option("--submissions", help="Folder of the submissions.")]
+_DEFAULT = Path("leaderboard/submissions")
+_SHOWN = 8
+"""Faults of one submission that are printed."""
+
+
+def submit(
+    result: Annotated[Path, typer.Argument(metavar="RESULT", help="A complete result file.")],
+    by: Annotated[str, typer.Option(help="Who sends it.")] = "",
+    contact: Annotated[str, typer.Option(help="How to reach you.")] = "",
+    first_party: Annotated[bool, typer.Option("--first-party", help="Sent by the makers of the model.")] = False,
+    licence: Annotated[str, typer.Option(help="Licence of the model.")] = "",
+    training_data: Annotated[
+        list[str] | None, typer.Option(help="A data set it was trained on; repeat for more.")
+    ] = None,
+    contaminated: Annotated[
+        bool | None,
+        typer.Option("--contaminated/--clean", help="Whether it has seen this suite, where that is known."),
+    ] = None,
+    notes: Annotated[str, typer.Option(help="Anything a reader should know.")] = "",
+    submissions: Submissions = _DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Check a result, write it as a submission with what you declare, and print the git steps. Sends nothing."""
+    from rmeval.errors import UsageError
+    from rmeval.leaderboard.submission import Declared, write_submission
+    from rmeval.leaderboard.verify import verify
+    from rmeval.results import load_result
+
+    view = load_result(result)
+    first = verify(result, _others(submissions))
+    if not first.accepted:
+        raise UsageError(_rejection(first))
+    held = view.result.model
+    folder = write_submission(
+        view,
+        submissions,
+        Declared(
+            by=by,
+            contact=contact,
+            party="first" if first_party else "third",
+            licence=licence or held.licence,
+            training_data=tuple(training_data or held.training_data),
+            contaminated=contaminated,
+            notes=notes,
+        ),
+    )
+    found = verify(folder, _others(submissions, but=folder))
+    if as_json:
+        output.json_document({"folder": str(folder), **_document(found)})
+        return
+    _print(found)
+    branch = f"submit-{folder.parent.name}-{folder.name}".lower()
+    output.line(f"written: {folder}")
+    output.line("to send it:")
+    for step in (
+        f"git switch -c {branch}",
+        f"git add {folder}",
+        f'git commit -m "Submit {held.name} on {view.result.suite.name}"',
+        f"git push -u origin {branch}",
+    ):
+        output.line(f"  {step}")
+    output.line("and open a pull request; the repository verifies it again with its own code")
+
+
+def verify(
+    path: Annotated[list[Path], typer.Argument(metavar="PATH", help="Submissions, folders of them, or result files.")],
+    reproduce: Annotated[
+        int | None, typer.Option(min=1, metavar="K", help="Score K random examples again with the model.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Where the model lies, if its name does not say.")] = None,
+    scorer: Annotated[str | None, typer.Option(help="Kind of scorer, where it cannot be detected.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Read a suite's rows from a local file or folder.")] = None,
+    seed: Annotated[int, typer.Option(help="Draws the examples to score again.")] = 0,
+    arg: Arguments = None,
+    submissions: Submissions = _DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Recompute every number of a submission from its samples: no model, no texts, no network. Exit 2 if one is off."""
+    from rmeval import arguments
+    from rmeval.errors import CheckFailed, UsageError
+    from rmeval.leaderboard.audit import audit, audit_says
+    from rmeval.leaderboard.submission import open_submission
+    from rmeval.leaderboard.verify import reproduced
+    from rmeval.leaderboard.verify import verify as check
+
+    given = arguments.parse(arg or [])
+    everything = [one for p in path for one in _submissions(p)]
+    known = _others(submissions)
+    found, failed = [], []
+    for one in everything:
+        seen = check(one, known)
+        if seen.accepted and reproduce is not None:
+            view = open_submission(one).view
+            again = audit(view, reproduce, model=model, data=data, seed=seed, given=given, scorer=scorer)
+            seen = reproduced(seen, again.agrees, audit_says(again))
+            failed += [] if again.agrees else [seen.model]
+        found.append(seen)
+    if as_json:
+        documents = [_document(one) for one in found]
+        output.json_document(documents[0] if len(documents) == 1 else documents)
+    else:
+        for each in found:
+            _print(each)
+    rejected = [one for one in found if not one.accepted]
+    if rejected:
+        raise UsageError("\n".join(_rejection(one) for one in rejected))
+    if failed:
+        raise CheckFailed(f"scores of {', '.join(failed)} could not be reproduced")
+
+
+def _submissions(path: Path) -> list[Path]:
+    """Every submission below a folder, or the path itself."""
+    from rmeval.leaderboard.submission import FILE
+
+    if path.is_dir() and not (path / FILE).exists():
+        found = sorted(one.parent for one in path.rglob(FILE))
+        if found:
+            return found
+    return [path]
+
+
+def _others(submissions: Path, but: Path | None = None) -> list[ResultView]:
+    from rmeval.errors import UsageError
+    from rmeval.leaderboard.submission import FILE, open_submission
+
+    found = []
+    for one in sorted(submissions.rglob(FILE)) if submissions.is_dir() else []:
+        if one.parent != but:
+            try:
+                found.append(open_submission(one.parent).view)
+            except UsageError:  # a faulty neighbour is told when it is verified itself
+                continue
+    return found
+
+
+def _document(found: Verification) -> dict[str, Any]:
+    return {**asdict(found), "path": str(found.path)}
+
+
+def _print(found: Verification) -> None:
+    what = f"{found.model} on {found.suite}" if found.model else str(found.path)
+    output.line(f"{what}: {found.level}" + (f" ({found.checked} metrics)" if found.checked else ""))
+    for fault in found.faults[:_SHOWN]:
+        output.line(f"  {fault.code}: {fault.message}")
+    if len(found.faults) > _SHOWN:
+        output.line(f"  and {len(found.faults) - _SHOWN} more: --json lists them")
+    for flag in found.flags:
+        output.line(f"  look: {flag}")
+    for note in found.notes:
+        output.line(f"  note: {note}")
+
+
+def _rejection(found: Verification) -> str:
+    first = found.faults[0]
+    more = f" (and {len(found.faults) - 1} more)" if len(found.faults) > 1 else ""
+    return f"{found.path} is rejected: {first.code}: {first.message}{more}"

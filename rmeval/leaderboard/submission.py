@@ -1,0 +1,197 @@
+"""A submission: a result with its samples, and what its sender declares about it.
+
+    <submissions>/<model>/<suite>/submission.json       what is declared, and the digest of the result file
+                                  <run>.json            the result, byte for byte as it was written
+                                  <run>-samples.jsonl.gz
+
+No name from inside a file is ever used as a path: folders are made of safe parts, archives and links are refused.
+
+What this module does not know: whether a result is true; see `rmeval.leaderboard.verify`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+import unicodedata
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from rmeval import results, strict_json
+from rmeval.environment import package_version
+from rmeval.errors import UsageError
+from rmeval.records import Digest, Record, parse
+from rmeval.results import ResultView
+
+SCHEMA = 1
+FILE = "submission.json"
+MOST_FILES = 3
+MAX_BYTES = 64 * 2**20
+"""Of a submission's folder."""
+
+Line = Annotated[str, Field(max_length=500)]
+
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9 ._/@:,+-]{0,127}$")
+_RESERVED = re.compile(r"^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
+
+
+class Declared(Record):
+    """What the sender says; none of it is checked by rmeval."""
+
+    by: Line = ""
+    """Who sends it."""
+    contact: Line = ""
+    """How to reach them: an address, or an account."""
+    party: Literal["first", "third"] = "third"
+    """`first`: by the makers of the model."""
+    licence: Line = ""
+    """Of the model."""
+    training_data: tuple[Line, ...] = ()
+    """Data sets that it was trained on, by hub id."""
+    contaminated: bool | None = None
+    """Whether it has seen this suite's prompts or labels; None where nobody can say."""
+    notes: Annotated[str, Field(max_length=4000)] = ""
+
+
+class Submission(Record):
+    """`submission.json`."""
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    created: str = Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
+    rmeval: Line
+    """The version that made it."""
+    result: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}\.json$")
+    """The result file beside this one."""
+    result_sha256: Digest
+    declared: Declared = Declared()
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A submission with its result."""
+
+    folder: Path
+    submission: Submission | None
+    """None for a bare result file."""
+    view: ResultView
+
+
+def open_submission(path: Path) -> Opened:
+    """The submission in a folder, or a bare result file. Raises `UsageError` for what is neither, or unsafe."""
+    if path.is_symlink():
+        raise UsageError(f"{path}: a link; submissions are plain files")
+    if path.is_file() and path.name != FILE:
+        if path.suffix != ".json":
+            raise UsageError(f"{path}: not a result file; archives are not accepted, send the files themselves")
+        return Opened(path.parent, None, results.load_result(path))
+    folder = path.parent if path.name == FILE else path
+    if not folder.is_dir():
+        raise UsageError(f"{path}: no such submission")
+    _refuse_unsafe(folder)
+    held = parse(Submission, strict_json.read(folder / FILE), str(folder / FILE))
+    result = folder / held.result
+    if not result.is_file():
+        raise UsageError(f"{folder}: the result file {held.result} is missing")
+    digest = hashlib.sha256(result.read_bytes()).hexdigest()
+    if digest != held.result_sha256:
+        raise UsageError(f"{result}: altered: its sha256 is not the one that {FILE} states")
+    return Opened(folder, held, results.load_result(result))
+
+
+def _refuse_unsafe(folder: Path) -> None:
+    """Links, devices, further folders, too many or too large files."""
+    there = sorted(folder.iterdir())
+    if FILE not in {one.name for one in there}:
+        raise UsageError(f"{folder}: no {FILE} in it; `rmeval submit RESULT` makes one")
+    total = 0
+    for one in there:
+        found = one.lstat()
+        if not stat.S_ISREG(found.st_mode):
+            raise UsageError(f"{one}: not a plain file; a submission has no links and no folders")
+        if found.st_nlink > 1:
+            raise UsageError(f"{one}: a hard link; a submission holds files of its own")
+        total += found.st_size
+    if len(there) > MOST_FILES:
+        raise UsageError(
+            f"{folder}: {len(there)} files, where a submission has {MOST_FILES}: {', '.join(p.name for p in there)}"
+        )
+    if total > MAX_BYTES:
+        raise UsageError(f"{folder}: {total >> 20} MiB, more than the {MAX_BYTES >> 20} that a submission may have")
+
+
+def name_fault(name: str) -> str:
+    """Why a model may not be called this on a board; empty where it may.
+
+    >>> name_fault("acme/rm-7b"), bool(name_fault("../../x")), bool(name_fault("CON"))
+    ('', True, True)
+    """
+    if name != unicodedata.normalize("NFC", name) or not _NAME.match(name):
+        return "letters, digits and . _ / @ : , + - (at most 128, the first a letter or digit) make a name"
+    parts = name.split("/")
+    if any(part in ("", ".", "..") for part in parts):
+        return "a name has no empty parts and no `..`"
+    if any(_RESERVED.match(part) for part in parts):
+        return "the name is reserved on some systems"
+    return ""
+
+
+def folder_of(view: ResultView, submissions: Path) -> Path:
+    """Where the submission of a result belongs."""
+    held = view.result
+    return submissions / results.path_part(held.model.name) / results.path_part(held.suite.name)
+
+
+def write_submission(
+    view: ResultView, submissions: Path, declared: Declared, *, created: datetime | None = None
+) -> Path:
+    """Write result, samples and declaration; returns the folder.
+
+    Raises `UsageError` where another result of this model on this suite is there, also one that came in this moment:
+    the newest is not always the better one, so the old one is removed by hand.
+    """
+    if why := name_fault(view.result.model.name):
+        raise UsageError(f"model {view.result.model.name!r}: {why}. Rename it: rmeval submit --name NAME")
+    folder = folder_of(view, submissions)
+    mine = view.path.read_bytes()
+    again = (folder / FILE).is_file() and open_submission(folder).view.result.id == view.result.id
+    if (folder / FILE).is_file() and not again:
+        raise UsageError(_taken(folder, view))
+    samples = view.path.parent / view.result.samples.file
+    made = Submission(
+        created=f"{created or datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        rmeval=package_version(),
+        result=view.path.name,
+        result_sha256=hashlib.sha256(mine).hexdigest(),
+        declared=declared,
+    )
+    text = json.dumps(made.model_dump(mode="json", by_alias=True), indent=2, ensure_ascii=False, allow_nan=False)
+    results.write_whole(folder / samples.name, samples.read_bytes())
+    results.write_whole(folder / view.path.name, mine)
+    content = f"{text}\n".encode()
+    if again:
+        results.write_whole(folder / FILE, content)
+        return folder
+    # last, since without it there is no submission; and by a link, which only one of two senders can make
+    draft = folder.parent / f".{folder.name}-{made.result_sha256[:12]}.tmp"
+    results.write_whole(draft, content)
+    try:
+        os.link(draft, folder / FILE)
+    except FileExistsError:
+        raise UsageError(_taken(folder, view)) from None
+    finally:
+        draft.unlink(missing_ok=True)
+    return folder
+
+
+def _taken(folder: Path, view: ResultView) -> str:
+    return (
+        f"{folder}: holds another result of {view.result.model.name} on {view.result.suite.name}; remove it first if "
+        "this one is to stand instead"
+    )

@@ -1,0 +1,322 @@
+"""Whether a submission is what it says: everything recomputed from its samples, without model, texts or network.
+
+    reported     a published figure without samples: nothing can be checked
+    recomputed   every metric follows from the samples, whose ids and grades are the suite's own
+    reproduced   besides, a random part was scored again with the model and agrees
+    rejected     a fault, with its code
+
+Recomputing stops arithmetic forgery and mixed-up data. Scores themselves can be made up: only scoring again finds that,
+a made-up share f with probability 1 - (1 - f)^k from k examples. Flags are what a reader should look at; they reject
+nothing, since honest scorers can be constant, copied or perfect.
+
+What this module does not know: models, the board, how a submission is laid out.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from rmeval.errors import UsageError
+from rmeval.leaderboard.submission import Opened, name_fault, open_submission
+from rmeval.metrics.convert import scores_of
+from rmeval.metrics.evaluate import evaluate, withhold
+from rmeval.models import CHECKPOINT_KINDS
+from rmeval.results import ResultView, metrics_of, with_options
+from rmeval.suites import Suite, labels_digest, load_suite
+from rmeval.types import Judgement, Metric
+
+Level = Literal["reported", "recomputed", "reproduced", "rejected"]
+
+Code = Literal["unreadable", "name", "suite", "incomplete", "definition", "ids", "labels", "unpinned", "claim"]
+
+EQUAL = 1e-9
+"""How far a stated number may lie from the recomputed one."""
+ALIKE = 1 - 1e-9
+"""Correlation above which two entries' scores are called the same."""
+FOLLOWS_LENGTH = 0.95
+SATURATED = 0.5
+_HEX = re.compile(r"^[0-9a-f]{40}$|^[0-9a-f]{64}$")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a submission is rejected."""
+
+    code: Code
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What came of it."""
+
+    path: Path
+    model: str
+    suite: str
+    level: Level
+    faults: tuple[Fault, ...] = ()
+    flags: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    checked: int = 0
+    """Metrics that were recomputed."""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it may stand on a board."""
+        return self.level != "rejected"
+
+
+def verify(path: Path, others: Iterable[ResultView] = ()) -> Verification:
+    """Check a submission (its folder, or a bare result file). `others`: entries that its scores may be copied from."""
+    try:
+        opened = open_submission(path)
+    except UsageError as fault:
+        return Verification(path, "", "", "rejected", (Fault("unreadable", str(fault)),))
+    held = opened.view.result
+    found = Verification(path, held.model.name, held.suite.name, "recomputed")
+    try:
+        suite = load_suite(held.suite.name)
+    except UsageError as fault:
+        return _with(found, [Fault("suite", str(fault))])
+    faults = [*_about_run(opened, suite)]
+    labels, notes = _about_labels(opened.view, suite)
+    faults += labels
+    claims: list[Fault] = []
+    checked = 0
+    if not faults:
+        claims, more, checked = _about_claims(opened.view, suite)
+        notes += more
+    rows = opened.view.judgements
+    made = Verification(
+        path,
+        held.model.name,
+        held.suite.name,
+        "recomputed",
+        (),
+        (*screens(rows), *_copied(opened.view, others)),
+        (*notes, *_about_declared(opened)),
+        checked,
+    )
+    return _with(made, [*faults, *claims])
+
+
+def reproduced(found: Verification, agrees: bool, said: str) -> Verification:
+    """What scoring again adds: the level where it agrees, a flag where it does not."""
+    level: Level = "reproduced" if agrees else found.level
+    flags = found.flags if agrees else (*found.flags, f"not reproduced: {said}")
+    notes = (*found.notes, said) if agrees else found.notes
+    return replace(found, level=level, flags=flags, notes=notes)
+
+
+def _with(found: Verification, faults: Sequence[Fault]) -> Verification:
+    if not faults:
+        return found
+    return replace(found, level="rejected", faults=tuple(faults))
+
+
+# --- the run ---------------------------------------------------------------------------------------------------------
+
+
+def _about_run(opened: Opened, suite: Suite) -> Iterable[Fault]:
+    held, card = opened.view.result, suite.card
+    if why := name_fault(held.model.name):
+        yield Fault("name", f"model {held.model.name!r}: {why}")
+    if held.suite.version != card.version:
+        yield Fault("suite", f"version {held.suite.version} of {suite.name}; the card has version {card.version}")
+    if held.withheld:
+        yield Fault("incomplete", f"its aggregates are withheld: {held.withheld}")
+    elif held.suite.limit is not None:
+        yield Fault("incomplete", f"a limited run: {held.suite.examples} examples")
+    elif not held.complete:
+        yield Fault("incomplete", "; ".join(("incomplete", *held.notes)))
+    if held.metric_options:
+        options = ", ".join(f"{key} = {value}" for key, value in sorted(held.metric_options.items()))
+        yield Fault("definition", f"not the official definition: {options}")
+    weights = held.model.kind in CHECKPOINT_KINDS or (held.model.kind == "judge" and held.engine is not None)
+    served = held.engine is not None and held.engine.name == "openai"
+    if weights and not served and not _HEX.match(held.model.revision or ""):
+        yield Fault("unpinned", f"model revision {held.model.revision!r} is no commit and no digest of its files")
+
+
+def _about_declared(opened: Opened) -> list[str]:
+    if opened.submission is None:
+        return ["a bare result: nothing is declared about training data, contact or party"]
+    held = opened.submission.declared
+    said = [] if held.contact else ["no contact is declared"]
+    if held.contaminated:
+        said.append("its sender declares that the model has seen this suite")
+    return said
+
+
+# --- ids and grades --------------------------------------------------------------------------------------------------
+
+
+def _about_labels(view: ResultView, suite: Suite) -> tuple[list[Fault], list[str]]:
+    """Whether the samples are about the suite's own examples with the suite's own grades."""
+    rows, held = view.judgements, view.result
+    if len(rows) != held.suite.examples:
+        return [Fault("ids", f"{len(rows)} samples for {held.suite.examples} examples")], []
+    expected = suite.card.expected
+    there = Counter(row.subset for row in rows)
+    wrong = [
+        f"{subset}: {there.get(subset, 0)} of {count}"
+        for subset, count in expected.items()
+        if there.get(subset, 0) != count
+    ]
+    strange = [subset for subset in there if expected and subset not in expected]
+    if wrong or strange:
+        said = [*wrong[:5], *(f"{subset}: not of this suite" for subset in strange[:5])]
+        return [Fault("ids", f"samples per subset differ from the card: {'; '.join(said)}")], []
+    steps = {row.id: [list(grades) for grades in row.step_grades] for row in rows if row.step_grades}
+    digest = labels_digest(((row.id, row.subset, row.cluster, row.grades) for row in rows), steps)
+    stated = held.suite.data.labels_sha256
+    if stated and stated != digest:
+        return [Fault("labels", f"its samples give the label digest {digest[:12]}, and it states {stated[:12]}")], []
+    pinned = suite.card.labels_sha256
+    if pinned is None and suite.card.embedded:
+        pinned = suite.load(None, held.suite.seed).labels_sha256
+    if pinned is None:
+        return [], [f"the labels of {suite.name} are not pinned in its card: ids and grades could not be checked"]
+    if pinned != digest:
+        return [
+            Fault("labels", f"ids or grades are not the suite's: label digest {digest[:12]}, not {pinned[:12]}")
+        ], []
+    return [], []
+
+
+# --- claims ----------------------------------------------------------------------------------------------------------
+
+
+def _about_claims(view: ResultView, suite: Suite) -> tuple[list[Fault], list[str], int]:
+    """Every stated metric against the one that the samples give."""
+    try:
+        metrics = evaluate(view.judgements, with_options(suite.plan, {}))
+    except UsageError as fault:
+        return [Fault("claim", f"its samples cannot be measured: {fault}")], [], 0
+    if view.result.withheld:
+        metrics = withhold(metrics, view.result.withheld)
+    ours = {(m.name, m.subset): m for m in metrics}
+    faults = []
+    stated = metrics_of(view.result)
+    for metric in stated:
+        own = ours.pop((metric.name, metric.subset), None)
+        what = metric.name if metric.subset is None else f"{metric.name} of {metric.subset}"
+        if own is None:
+            faults.append(Fault("claim", f"{what} is not a metric of this suite in this version of rmeval"))
+        elif difference := _difference(metric, own):
+            faults.append(Fault("claim", f"{what}: {difference}"))
+    notes = [f"{len(ours)} metrics that this version reports are not stated"] if ours else []
+    return faults, notes, len(stated)
+
+
+def _difference(stated: Metric, own: Metric) -> str:
+    """What differs, both numbers printed; empty where nothing does."""
+    pairs: list[tuple[str, float | None, float | None]] = [("value", stated.value, own.value)]
+    for place, name in enumerate(("lower end", "upper end")):
+        pairs.append((name, stated.ci[place] if stated.ci else None, own.ci[place] if own.ci else None))
+    pairs += [("n", stated.n, own.n), ("n_missing", stated.n_missing, own.n_missing)]
+    for name, a, b in pairs:
+        if (a is None) != (b is None) or (a is not None and b is not None and abs(a - b) > EQUAL * max(1.0, abs(b))):
+            return f"states {name} {_said(a)}, its samples give {_said(b)}"
+    return ""
+
+
+def _said(value: float | None) -> str:
+    return "none" if value is None else f"{value:.9g}"
+
+
+# --- what a reader should look at ------------------------------------------------------------------------------------
+
+
+def screens(rows: Sequence[Judgement]) -> list[str]:
+    """Flags that the scores raise by themselves."""
+    scored = [(row, scores_of(row).values) for row in rows]
+    whole = [(row, values) for row, values in scored if values and not any(map(math.isnan, values))]
+    if not whole:
+        return ["no example has all its scores"]
+    found = []
+    everything = [value for _, values in whole for value in values]
+    if len(set(everything)) == 1:
+        found.append("constant: every score is the same")
+    graded = [(row, values) for row, values in whole if len(set(row.grades)) > 1]
+    if graded and all(_echoes(row.grades, values) for row, values in graded):
+        exact = len({value for _, values in graded for value in values}) <= len(
+            {g for row, _ in graded for g in row.grades}
+        )
+        found.append(
+            "gold echo: the scores take as few values as the grades and follow them"
+            if exact
+            else "perfect: no pair is wrong"
+        )
+    with_length = [(row, values) for row, values in whole if row.lengths]
+    if with_length and len(set(everything)) > 1:
+        rho = _spearman(
+            [value for _, values in with_length for value in values],
+            [float(length) for row, _ in with_length for length in row.lengths],
+        )
+        if abs(rho) >= FOLLOWS_LENGTH:
+            found.append(f"follows length: rank correlation {rho:.3f} with the number of characters")
+    unit = all(0 <= value <= 1 for value in everything) and len(set(everything)) > 2
+    at_ends = sum(min(value, 1 - value) < 1e-6 for value in everything) / len(everything)
+    if unit and at_ends > SATURATED:
+        found.append(f"saturated: {at_ends:.0%} of the scores lie within 1e-6 of 0 or 1")
+    return found
+
+
+def _echoes(grades: Sequence[float], values: Sequence[float]) -> bool:
+    """Whether every candidate with a higher grade has a higher score."""
+    pairs = [(a, b) for a in range(len(grades)) for b in range(len(grades)) if grades[a] > grades[b]]
+    return all(values[a] > values[b] for a, b in pairs)
+
+
+def _copied(view: ResultView, others: Iterable[ResultView]) -> list[str]:
+    """Entries whose scores are the same up to scale and shift."""
+    mine = _vector(view.judgements)
+    if len(set(mine.values())) < 3:
+        return []
+    found = []
+    for other in others:
+        same_run = other.result.id == view.result.id
+        if same_run or other.result.suite.name != view.result.suite.name:
+            continue
+        theirs = _vector(other.judgements)
+        keys = sorted(mine.keys() & theirs.keys())
+        a, b = (np.array([side[key] for key in keys]) for side in (mine, theirs))
+        if len(keys) > 2 and a.std() > 0 and b.std() > 0 and float(np.corrcoef(a, b)[0, 1]) > ALIKE:
+            found.append(f"copied: the same scores as {other.result.model.name}, up to scale and shift")
+    return found
+
+
+def _vector(rows: Sequence[Judgement]) -> dict[tuple[str, int], float]:
+    return {
+        (row.id, i): value for row in rows for i, value in enumerate(scores_of(row).values) if not math.isnan(value)
+    }
+
+
+def _spearman(a: Sequence[float], b: Sequence[float]) -> float:
+    from scipy.stats import rankdata
+
+    x, y = rankdata(a), rankdata(b)
+    return float(np.corrcoef(x, y)[0, 1]) if x.std() > 0 and y.std() > 0 else 0.0
+
+
+def audit_power(share: float, k: int) -> float:
+    """The chance that k examples scored again hold at least one of a made-up share.
+
+    >>> round(audit_power(0.05, 60), 3)
+    0.954
+    """
+    return 1 - (1 - share) ** k
+
+
+def ranked_level(level: Level) -> bool:
+    """Whether entries of this level are ranked together: those whose numbers follow from samples."""
+    return level in ("recomputed", "reproduced")
