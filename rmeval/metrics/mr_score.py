@@ -21,7 +21,7 @@ import numpy as np
 from rmeval.errors import UsageError
 from rmeval.metrics.credit import Credits, Figures, read_options
 from rmeval.metrics.pooled import Ratio, by_subset, pooled_figures, ratio, spread
-from rmeval.metrics.steps import THRESHOLD, Solution, solution
+from rmeval.metrics.steps import THRESHOLD, VOTES, Solution, decided_by, solution
 from rmeval.stats import Floats
 from rmeval.types import JSON, Judgement
 
@@ -92,16 +92,17 @@ def mr_score(judgements: Sequence[Judgement], options: Mapping[str, JSON]) -> Cr
     """The MR-score without its reasons, scaled to [0, 1]; a solution is wrong from the first step below the threshold.
 
     Right solutions are those graded above 0. Wrong solutions whose wrong step is not known count in MCC and not in
-    ACC_step (upstream counts them as missed). Option: `threshold`, 0.5.
+    ACC_step (upstream counts them as missed). Options: `threshold`, 0.5; `votes` of a critic.
     """
-    chosen = read_options("mr_score", options, {"threshold": THRESHOLD})
+    chosen = read_options("mr_score", options, {"threshold": THRESHOLD, "votes": VOTES})
     rows, nowhere = [], 0
-    for one in (_solution(j) for j in judgements):
+    for one in (_solution(j, chosen["votes"]) for j in judgements):
         counts = _counts(one, chosen["threshold"])
         nowhere += counts[3] > counts[5]
         rows += [one.credit(name, value) for name, value in zip(COMPONENTS, counts, strict=True)]
     open_ones = [f"{nowhere} wrong solutions whose wrong step is not known count in MCC only"] if nowhere else []
-    said = f"(0.2 max(0, MCC) + 0.3 ACC_step) / 0.5; wrong is below {chosen['threshold']:g}"
+    decides = "; ".join(decided_by(chosen, any(j.verdicts for j in judgements)))
+    said = f"(0.2 max(0, MCC) + 0.3 ACC_step) / 0.5; {decides}"
     return Credits(tuple(rows), MRScore(), "; ".join([said, *open_ones]))
 
 
@@ -120,26 +121,28 @@ _FIGURES = {
 
 
 def mr_parts(judgements: Sequence[Judgement], options: Mapping[str, JSON]) -> Figures:
-    """`MCC`, `ACC_step` and `solution_accuracy`, over all rows and per subset. Option: `threshold`, 0.5."""
-    chosen = read_options("mr_parts", options, {"threshold": THRESHOLD})
+    """`MCC`, `ACC_step` and `solution_accuracy`, over all rows and per subset. Options as in `mr_score`."""
+    chosen = read_options("mr_parts", options, {"threshold": THRESHOLD, "votes": VOTES})
 
     def count(one: Solution) -> tuple[float, ...]:
         return _counts(one, chosen["threshold"])
 
-    decided = f"pooled; wrong is below {chosen['threshold']:g}"
+    decided = "; ".join(["pooled", *decided_by(chosen, any(j.verdicts for j in judgements))])
     return Figures(
         tuple(
             metric
             for subset, rows in by_subset(judgements).items()
-            for metric in pooled_figures([_solution(j) for j in rows], subset, count, _FIGURES, decided)
+            for metric in pooled_figures(
+                [_solution(j, chosen["votes"]) for j in rows], subset, count, _FIGURES, decided
+            )
         )
     )
 
 
-def _solution(j: Judgement) -> Solution:
+def _solution(j: Judgement, votes: str) -> Solution:
     if len(j.grades) != 1:
         raise UsageError(f"example {j.id!r}: the MR-score needs to know whether its one solution is right")
-    return solution(j, "mr_score")
+    return solution(j, "mr_score", votes)
 
 
 def _counts(one: Solution, threshold: float) -> tuple[float, ...]:

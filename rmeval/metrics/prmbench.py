@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rmeval.errors import UsageError
 from rmeval.metrics.credit import Credits, Figures, Option, read_options
 from rmeval.metrics.pooled import Ratio, by_subset, pooled_figures, ratio, spread
 from rmeval.metrics.steps import THRESHOLD, WRONG, Solution, solution
@@ -103,6 +104,11 @@ def _counts(one: Solution, threshold: float, decide: str) -> tuple[float, float,
     """TP, right steps, TN, wrong steps; NaN where scores are missing."""
     if one.reason:
         return (NAN,) * 4
+    if one.critique is not None:
+        raise UsageError(
+            f"example {one.judgement.id!r}: PRMBench needs a verdict on every step, and this critic names the first "
+            "wrong one. There is no sound conversion: what it thinks of the steps after that is not known"
+        )
     levels = list(one.scores)
     if decide == "difference":
         levels = [score - before for score, before in zip(levels, [0.0, *levels], strict=False)]

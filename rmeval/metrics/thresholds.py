@@ -81,10 +81,12 @@ def first_error_thresholds(judgements: Sequence[Judgement], options: Mapping[str
     Metrics, the mean of the subsets first, then each: `F1[threshold=<tune_on>]`, the rule of ProcessBench for scorers
     without a threshold of their own, in sample on that subset; `F1[threshold=oracle]`, an upper bound; and the
     thresholds as `threshold:<tune_on>` and `threshold:oracle`. Intervals take the thresholds as given. Option:
-    `tune_on`, a subset, or null for the oracle only.
+    `tune_on`, a subset, or null for the oracle only. Nothing for critics, who have no threshold.
     """
     known = {"tune_on": Option(None, (), lambda v: v is None or isinstance(v, str), "a subset or null")}
     tune_on = read_options("first_error_thresholds", options, known)["tune_on"]
+    if any(j.verdicts for j in judgements):
+        return Figures(())
     rows: dict[str, list[Judgement]] = {}
     for j in judgements:
         rows.setdefault(j.subset, []).append(j)

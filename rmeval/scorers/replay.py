@@ -7,6 +7,7 @@
     {"id": "...", "verdicts": [{"order": [0, 1], "verdict": "A", "reason": null, "p": null}, ...]}
     {"id": "...", "ratings": [[...], ...]}          one list of votes per candidate
 
+A critic is shown one solution: its order is [0] and its verdict "-1", or the 0-based number of the first wrong step.
 Several rows of one id add their verdicts; anything else twice is an error. null is a missing score. Ids that the file
 lacks are missing scores; ids that the suite lacks are an error, since they mean another suite or another version.
 
@@ -16,6 +17,7 @@ What this module does not know: what the texts were, and which candidate is righ
 from __future__ import annotations
 
 import hashlib
+import re
 import string
 from dataclasses import replace
 from pathlib import Path
@@ -139,14 +141,17 @@ def _verdict(item: Any, where: str) -> Verdict:
     order, verdict = item["order"], item["verdict"]
     if (
         not isinstance(order, list)
-        or len(order) < 2
+        or not order
         or any(isinstance(i, bool) or not isinstance(i, int) or i < 0 for i in order)
         or len(set(order)) != len(order)
     ):
         raise UsageError(f"{where}: order {order!r} is not a list of distinct candidate indices")
     letters = string.ascii_uppercase[: len(order)]
     allowed = {*letters, "tie"} | (_PAIR_VERDICTS if len(order) == 2 else set())
-    if verdict is not None and verdict not in allowed:
+    if len(order) == 1:
+        if verdict is not None and not (isinstance(verdict, str) and re.fullmatch("-1|[0-9]{1,6}", verdict)):
+            raise UsageError(f'{where}: verdict {verdict!r} on one solution is no "-1", step number in quotes, or null')
+    elif verdict is not None and verdict not in allowed:
         raise UsageError(f"{where}: verdict {verdict!r} is none of {', '.join(sorted(allowed))}, null")
     reason = item.get("reason")
     if reason is not None and not isinstance(reason, str):
