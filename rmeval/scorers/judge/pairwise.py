@@ -127,7 +127,7 @@ class NextTokenPairJudge(Judge):
         sides = [side for side in ("A", "B", "tie") if side in mass.log]
         logmass = tuple(mass.log[side] for side in sides)
         kept = logmass if all(map(math.isfinite, logmass)) else None
-        if kept is None or mass.covered < self.card.floor:
+        if kept is None or not mass.covered or mass.covered < self.card.floor:
             low = Verdict(view.order, None, "low_verdict_mass", None, 0, kept, bool(mass.absent), marked)
             return Score(verdicts=(low,))
         share = mass.share()
