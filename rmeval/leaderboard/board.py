@@ -39,6 +39,7 @@ from rmeval.leaderboard.shape import (
     to_json,
 )
 from rmeval.metrics.evaluate import headline_items, joint_bootstrap
+from rmeval.metrics.judge_calls import unread_share
 from rmeval.metrics.nulls import NULLS
 from rmeval.results import ResultView
 from rmeval.suites import Suite, load_suite
@@ -60,6 +61,8 @@ class BoardCard(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     title: str = Field(default="rmeval board", max_length=200)
+    most_unread: float = Field(default=0.05, ge=0, le=1)
+    """Share of a judge's answers that refuse or hold no verdict, above which it is shown but not ranked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ def build(paths: Sequence[Path], out: Path, board_toml: Path | None = None, *, b
         scored = []
         for view in views[name]:
             try:
-                scored.append(_recomputed(view, suite))
+                scored.append(_recomputed(view, suite, card.most_unread))
             except UsageError as fault:
                 excluded.append(_excluded(view, str(fault)))
         if scored:
@@ -176,7 +179,7 @@ def _excluded(view: ResultView, why: str) -> Excluded:
     return Excluded(view.path.name, view.result.model.name, view.result.suite.name, why)
 
 
-def _recomputed(view: ResultView, suite: Suite) -> _Scored:
+def _recomputed(view: ResultView, suite: Suite, most_unread: float) -> _Scored:
     """The result with its headline from the samples; raises `UsageError` when it states another one."""
     stated = view.headline
     try:
@@ -188,6 +191,10 @@ def _recomputed(view: ResultView, suite: Suite) -> _Scored:
     if stated.value is None or value is None or abs(stated.value - value) > _EQUAL:
         said = "none" if stated.value is None else f"{stated.value:.9f}"
         raise UsageError(f"states {suite.plan.headline} {said}, but its samples give {value:.9f}")
+    unread = unread_share(view.judgements)
+    if unread > most_unread:
+        why = f"{unread:.1%} of the judge's answers refuse or hold no verdict (limit {most_unread:.1%})"
+        return _Scored(view, value, f"not ranked: {why}")
     share = stated.n_missing / max(1, stated.n + stated.n_missing)
     if share > MOST_MISSING:
         return _Scored(view, value, f"not ranked: {share:.1%} of the examples have no score")

@@ -16,8 +16,9 @@ from rmeval.errors import UsageError
 from rmeval.leaderboard.board import build, result_files
 from rmeval.leaderboard.page import render
 from rmeval.leaderboard.shape import Board, Entry, SuiteBoard, claim
+from rmeval.metrics.plan import RuleSpec
 from rmeval.records import DataRecord
-from rmeval.types import NAN, Judgement, Metric
+from rmeval.types import NAN, Judgement, Metric, Verdict
 
 HOSTILE = '"><img src=x onerror=alert(1)><script>alert(1)</script>'
 
@@ -170,6 +171,36 @@ def test_missing_is_not_zero_and_gates_the_rank(folder: Path) -> None:
     assert found["half"].sections["simple"].value == found["whole"].sections["simple"].value
     text = Page((folder.parent / "site" / "index.html").read_text()).text
     assert "no examples of hard" in text
+
+
+def judged(share: float) -> list[Judgement]:
+    """The pairs of a perfect judge, shown in both orders, of which a share of the answers holds nothing."""
+    made = []
+    for i, j in enumerate(pairs(1.0)):
+        lost = i % 160 < round(share * 320)
+        first = Verdict((0, 1), None, "unparsed" if i % 2 else "refused") if lost else Verdict((0, 1), "A")
+        made.append(replace(j, scores=(), verdicts=(first, Verdict((1, 0), "B"))))
+    return made
+
+
+def test_a_judge_that_often_cannot_be_read_is_shown_and_not_ranked(folder: Path) -> None:
+    card = folder.parent / "cards" / "suites" / "toy-pairs" / "card.toml"
+    card.write_text(CARD.replace('ties = "lose"', 'ties = "lose"\nunparsed = "chance"'))
+    rule = RuleSpec("accuracy", {"ties": "lose", "unparsed": "chance"})
+    plan = replace(PLAN, sections=tuple(replace(s, rule=rule) for s in PLAN.sections))
+    for name, share in (("clear", 0.0), ("within", 0.05), ("beyond", 0.0625)):
+        scored(folder, judged(share), model=name, plan=plan)
+    found = by_model(only(board_of(folder)))
+    assert found["clear"].rank is not None
+    assert found["within"].rank is not None
+    assert found["beyond"].rank is None
+    assert found["beyond"].value == pytest.approx(1 - 0.0625 / 2)
+    assert found["beyond"].n_missing == 0
+    assert found["beyond"].note == ("not ranked: 6.2% of the judge's answers refuse or hold no verdict (limit 5.0%)")
+    limits = folder.parent / "board.toml"
+    limits.write_text("most_unread = 0.07\n")
+    lenient = by_model(only(build([folder], folder.parent / "site", limits, built=at(15))))
+    assert lenient["beyond"].rank is not None
 
 
 @pytest.mark.parametrize("entries", [0, 1, 4])
