@@ -341,6 +341,12 @@ class Encoder:
         ]
         return start, min(len(text), end + (closing[-1] if closing else 0))
 
+    def written(self, ids: Sequence[int], after: Encoded) -> str:
+        """Ids that a model has written after a request, as text, special tokens left out."""
+        text = str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        # our template's space before a turn is the start of its first token: it is not said
+        return text.removeprefix(" ") if not self.own and after.text.endswith(PLAIN_AHEAD) else text
+
     def facts(self, encoded: Encoded, *, over: bool, scored: int | None, last: bool) -> TextFacts:
         """What a text looks like as tokens. `scored` is an id that is read, `last` whether it ends the text."""
         chats = [piece for piece in encoded.pieces if piece.chat is not None]

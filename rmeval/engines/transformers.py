@@ -6,6 +6,7 @@
 - safetensors only, no code from checkpoints, and a head that the checkpoint does not hold is refused.
 - Nothing is cut quietly: a text over the limit has no score and says so, unless a truncation was asked for by name;
   then the places that were cut off have none.
+- A model that writes needs room: a prompt is over the limit where it and `max_tokens` more are.
 - Texts are looked at before weights are read: two BOS, a response that nothing closes or that the template drops are
   refused, unless `engine.lint=warn`.
 
@@ -26,14 +27,18 @@ from rmeval.engines.encoding import NOWHERE, Encoded, Encoder
 from rmeval.engines.hygiene import lint
 from rmeval.engines.reading import SELF_CHECK, Reader
 from rmeval.engines.truncation import cut, cut_officially
+from rmeval.engines.writing import WRITING, Written, write
 from rmeval.errors import CheckFailed, ResourceError, UsageError
-from rmeval.types import JSON, At, Message, Plan, Read, Reply, Request, TextFacts
+from rmeval.types import JSON, At, Message, Plan, Read, Reply, Request, Sampling, TextFacts
 
 Truncation = Literal["error", "left", "right", "official"]
 Lint = Literal["error", "warn"]
 
 READING = 1
 """Goes into the fingerprint: raise it when the same weights and text would be read differently."""
+
+WRITTEN_TOKENS = 32768
+"""Padded tokens of a batch that is written, those to come included, unless `engine.batch_tokens` says otherwise."""
 
 _Way: TypeAlias = tuple[At, Read, tuple[int, ...]]
 """What is read where: a batch has one."""
@@ -78,6 +83,7 @@ class TransformersEngine:
         self.max_length = self._own_limit = max_length or checkpoint.max_length(self.tokenizer)
         self._preset: tuple[str, str] | None = None
         self.batch_tokens = batch_tokens or (2048 if self.device == "cpu" else 16384)
+        self._written_tokens = batch_tokens or WRITTEN_TOKENS
         self.batch_size = batch_size or 256
         self.attention = attention
 
@@ -128,6 +134,7 @@ class TransformersEngine:
             "max_length": self.max_length,
             "truncation": f"official {preset[0]}" if preset else self.truncation,
             **({"preset": preset[1]} if preset else {}),
+            **({"writing": WRITING} if self.checkpoint.form == "causal" else {}),
             **self._head(),
         }
 
@@ -173,19 +180,19 @@ class TransformersEngine:
         tokens: list[int] = []
         settled: dict[int, Reply] = {}
         twins: dict[int, int] = {}
-        first: dict[tuple[_Way, bytes], int] = {}
+        first: dict[tuple[_Way, str, bytes], int] = {}
         for i, encoded in enumerate(self._encoded(requests)):
             tokens.append(len(encoded.ids) if encoded is not None else 0)
             if encoded is None:
                 settled[i] = Reply(reason="template_refused")
                 continue
-            over = len(encoded.ids) > self.max_length
+            over = len(encoded.ids) > self._room(requests[i])
             if over and requests[i].at == "next" and self.truncation == "right":
                 raise UsageError("engine.truncation=right would cut off the place where the model goes on: take left")
             texts[i] = self._facts(encoded, over, requests[i].at)
             if over and self.truncation == "error":
                 settled[i] = Reply(reason="truncated", n_tokens=len(encoded.ids), truncated=True)
-            elif (earlier := first.setdefault((self._way(requests[i]), _digest(encoded)), i)) != i:
+            elif (earlier := first.setdefault(self._same(requests[i], encoded), i)) != i:
                 twins[i] = earlier
         self._refuse_unsound(requests, texts)
         batches: list[tuple[int, ...]] = []
@@ -193,11 +200,13 @@ class TransformersEngine:
         longest = 0
         alone = (i for i in range(len(requests)) if i not in settled and i not in twins)
         for i in sorted(alone, key=lambda i: (self._way(requests[i]), -tokens[i], i)):
-            longest = longest or min(tokens[i], self.max_length)
-            full = batch and (longest * (len(batch) + 1) > self.batch_tokens or len(batch) >= self.batch_size)
+            room, more = self._room(requests[i]), _to_write(requests[i])
+            longest = max(longest, min(tokens[i], room) + more)
+            most = self._written_tokens if more else self.batch_tokens
+            full = batch and (longest * (len(batch) + 1) > most or len(batch) >= self.batch_size)
             if full or (batch and self._way(requests[i]) != self._way(requests[batch[0]])):
                 batches.append(tuple(batch))
-                batch, longest = [], min(tokens[i], self.max_length)
+                batch, longest = [], min(tokens[i], room) + more
             batch.append(i)
         planned = (*batches, tuple(batch)) if batch else tuple(batches)
         return Plan(planned, tuple(tokens), settled, twins, tuple(texts.values()))
@@ -211,6 +220,8 @@ class TransformersEngine:
             raise ValueError("a request that the plan settled cannot be run")
         [way] = {self._way(request) for request in requests}
         try:
+            if way[1] == "text":
+                return self._write(requests, found)
             values = self._read(found, way)
         except torch.cuda.OutOfMemoryError:
             torch.cuda.empty_cache()
@@ -242,6 +253,47 @@ class TransformersEngine:
         else:
             places = [self._kept_places(one) for one in found]
         return self.reader.read(rows, places, read, at, tokens)
+
+    def _write(self, requests: Sequence[Request], found: Sequence[Encoded]) -> list[Reply]:
+        """What the model writes after each prompt."""
+        how = [_sampling(request) for request in requests]
+        rows = [self._cut(one.ids, self._room(request)) for one, request in zip(found, requests, strict=True)]
+        if self.checkpoint.form != "causal":
+            raise UsageError(f"{self.checkpoint.name}: {self.checkpoint.architecture} has no vocabulary to write with")
+        model = self.reader.model
+        said = getattr(model.generation_config, "eos_token_id", None)
+        ends = {self.tokenizer.eos_token_id, self.encoder.turn_end, *(said if isinstance(said, list) else [said])}
+        stops = frozenset(int(token) for token in ends if token is not None)
+        texts = write(model, rows, how, stops=stops, device=self.device)
+        return [self._said(one, row, text, stops) for one, row, text in zip(found, rows, texts, strict=True)]
+
+    def _said(self, one: Encoded, row: list[int], text: Written, stops: frozenset[int]) -> Reply:
+        ended = text.ids and text.ids[-1] in stops
+        return Reply(
+            reason=None if text.finite else "non_finite",
+            n_tokens=len(one.ids),
+            truncated=len(row) < len(one.ids),
+            text=self.encoder.written(text.ids[:-1] if ended else text.ids, one) if text.finite else "",
+            finish=text.finish,
+            n_written=len(text.ids),
+        )
+
+    def _room(self, request: Request) -> int:
+        """How long a text may be, what is written after it left out."""
+        room = self.max_length - _to_write(request)
+        if room < 1:
+            raise UsageError(
+                f"{self.checkpoint.name}: writes up to {_to_write(request)} tokens, and may read {self.max_length} in "
+                "all: nothing is left for the prompt. Lower max_tokens, or raise -a engine.max_length"
+            )
+        return room
+
+    def _same(self, request: Request, encoded: Encoded) -> tuple[_Way, str, bytes]:
+        """What makes two requests one; at temperature 0 neither the seed nor the vote counts."""
+        how = request.sampling
+        if request.read == "text" and how is not None and how.temperature == 0:
+            how = Sampling(max_tokens=how.max_tokens)
+        return self._way(request), repr(how) if request.read == "text" else "", _digest(encoded)
 
     def _kept_places(self, one: Encoded) -> list[int]:
         """Where the places of a text stand after the cut; `NOWHERE` for those that were cut off."""
@@ -275,15 +327,16 @@ class TransformersEngine:
         """A conversation as text, or None where the chat template refuses it."""
         return self.encoder.render(messages)
 
-    def _cut(self, ids: list[int]) -> list[int]:
-        """Ids within the limit, cut as the truncation in force says."""
-        if len(ids) <= self.max_length or self._preset is None:
-            return cut(ids, self.max_length, self.truncation)
+    def _cut(self, ids: list[int], limit: int = 0) -> list[int]:
+        """Ids within a limit, the model's unless said otherwise, cut as the truncation in force says."""
+        limit = limit or self.max_length
+        if len(ids) <= limit or self._preset is None:
+            return cut(ids, limit, self.truncation)
         before, after = self.encoder.added
         own = self.encoder.own
         if not own and not after:  # the eos that we appended
             after = ids[-1:]
-        return cut_officially(ids, self.max_length, self._preset[0], before=before, after=after, added=not own)
+        return cut_officially(ids, limit, self._preset[0], before=before, after=after, added=not own)
 
     def _facts(self, encoded: Encoded, over: bool, at: At) -> TextFacts:
         """What a text looks like as tokens."""
@@ -320,6 +373,15 @@ def _device(name: str) -> str:
         first = str(fault).partition("\n")[0]
         raise UsageError(f"engine.device={name!r}: cannot be used here: {first}") from None
     return name
+
+
+def _sampling(request: Request) -> Sampling:
+    return request.sampling or Sampling()
+
+
+def _to_write(request: Request) -> int:
+    """Tokens that may be written after the text."""
+    return _sampling(request).max_tokens if request.read == "text" else 0
 
 
 def _digest(one: Encoded) -> bytes:
