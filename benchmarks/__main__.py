@@ -6,12 +6,12 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import intervals, scoring, startup, training
+from benchmarks import intervals, judge_client, scoring, startup, training
 from rmeval import environment
 
 
 def main() -> None:
-    tables = [scoring.measure(), training.measure(), startup.measure(), intervals.measure()]
+    tables = [scoring.measure(), training.measure(), judge_client.measure(), startup.measure(), intervals.measure()]
     for table in tables:
         print(f"\n{table['title']}")
         for row in table["rows"]:

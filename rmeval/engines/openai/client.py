@@ -1,8 +1,8 @@
 """Many calls of a server at once: asked again by the policy, paused together, stopped together.
 
-The calls live on an event loop in a thread of its own, so that this works inside a notebook's loop, too. A call is
-made when there is room for it, and there is room again once the reply of an earlier one was taken *and* the taker came
-back for the next: what a kill loses is at most as many calls as are made at once.
+The calls live on an event loop in a thread of its own, so that this works inside a notebook's loop, too. A reply counts
+as taken when the taker comes back for the next. Calls under way and replies not taken are together no more than
+`concurrency` and an eighth: that is what a kill may lose, and what memory holds however long the list is.
 
 What this module does not know: stores, prices, what a reply means.
 """
@@ -154,7 +154,10 @@ class _Calls:
     async def _main(self) -> None:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         transport = self.client.transport
-        self._room = asyncio.Semaphore(transport.concurrency)
+        self._lines = asyncio.Semaphore(transport.concurrency)
+        # Without the eighth a busy loop would keep the taker waiting for the interpreter, and new calls for the taker:
+        # calls would start in bursts, and their replies come in bursts, ever again.
+        self._room = asyncio.Semaphore(transport.concurrency + transport.concurrency // 8)
         self._paused_until = 0.0
         self._draws = random.Random(0)  # noqa: S311 - spreads calls over time, no secret
         self._breaker = Breaker(transport.give_up)
@@ -173,6 +176,7 @@ class _Calls:
             stop = None
             for i, request in enumerate(self.requests):
                 await self._room.acquire()
+                await self._lines.acquire()
                 if stop := self.client.watch.spent():
                     break
                 group.create_task(self._settle(i, request))
@@ -226,6 +230,7 @@ class _Calls:
         failed = fault is not None and fault.reason in ("api_error", "timeout")
         why = self._breaker.record(str(fault) if failed else None)
         self.line.put((i, reply))
+        self._lines.release()
         if why:
             raise CheckFailed(f"{self._who}: stopped, since {why}. {_KEPT}")
 
@@ -235,12 +240,11 @@ class _Calls:
 
         client = self.client
         asked = wire.body(request, client.model, dialect)
-        for name in dialect.extra:
-            del asked[name]
         try:
             async with asyncio.timeout(seconds):
+                # the body as it stands: going through each message for fields to rename would take longer than the rest
                 raw = await self._api.chat.completions.with_raw_response.create(
-                    **asked, extra_body=dict(dialect.extra) or None
+                    model=client.model, messages=[], extra_body=asked
                 )
         except (TimeoutError, openai.APITimeoutError):
             return Fault("again", "timeout", "timeout", f"no whole answer within {seconds:g} s")
