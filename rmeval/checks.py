@@ -18,8 +18,9 @@ from rmeval.engines import hygiene
 from rmeval.errors import CheckFailed, UsageError
 from rmeval.metrics.evaluate import evaluate
 from rmeval.models import Model, load_model
+from rmeval.protocols import Scorer
 from rmeval.suites import load_suite, suite_from_card
-from rmeval.types import JSON, Candidate, Example, Labels, Recorded
+from rmeval.types import JSON, Candidate, Example, Judgement, Labels, Recorded
 
 PAIRS = 32
 BATCH_TOLERANCE = 1e-4
@@ -89,7 +90,10 @@ def check_card(path: Path) -> Report:
 
 
 def check_model(name: str) -> Report:
-    """Score 64 responses (32 pairs) of the embedded suite alone, by 8, by 32, shuffled and beside a long text."""
+    """Score 64 responses (32 pairs) of the embedded suite alone, by 8, by 32, shuffled and beside a long text.
+
+    A model that reads two responses together gives two numbers per pair too, its log-odds in both orders.
+    """
     model = load_model(name)
     if not model.needs_texts:
         raise UsageError(f"{name} holds recorded outputs; there is nothing to run")
@@ -99,10 +103,11 @@ def check_model(name: str) -> Report:
         texts_found = _texts(model, pairs)
     except CheckFailed as fault:  # before any weight is read
         return Report(title, (Check("text", str(fault), ok=False),))
-    judged = [runner.run([_alone(e, c)], model.scorer, model.engine).judgements[0] for e in pairs for c in (0, 1)]
-    fits = [i for i in range(len(pairs)) if all("truncated" not in j.reasons for j in judged[2 * i : 2 * i + 2])]
-    texts = [_alone(pairs[i], c) for i in fits for c in (0, 1)]
-    alone = [judged[2 * i + c].scores[0] for i in fits for c in (0, 1)]
+    read = [_texts_of(model, pair) for pair in pairs]
+    judged = [[runner.run([text], model.scorer, model.engine).judgements[0] for text in texts] for texts in read]
+    fits = [i for i, found in enumerate(judged) if not any(_truncated(j) for j in found)]
+    texts = [text for i in fits for text in read[i]]
+    alone = [number for i in fits for j in judged[i] for number in _numbers(model, j)]
     finite = sum(map(math.isfinite, alone))
     found = f"{finite} of {len(alone)}"
     if len(fits) < len(pairs):
@@ -142,6 +147,29 @@ class _Equal:
         return Recorded(scores=(0.0,) * k)
 
 
+def _texts_of(model: Model, pair: Example) -> list[Example]:
+    """What the model reads of a pair, each an example: both responses one by one, or the pair."""
+    return [pair] if _reads_two(model) else [_alone(pair, c) for c in (0, 1)]
+
+
+def _reads_two(model: Model) -> bool:
+    return isinstance(model.scorer, Scorer) and model.scorer.arity != "one"
+
+
+def _truncated(j: Judgement) -> bool:
+    return "truncated" in (*j.reasons, *(row.reason for row in j.verdicts))
+
+
+def _numbers(model: Model, j: Judgement) -> tuple[float, ...]:
+    """The score of the one candidate, or of a pair the log-odds that the first shown is better, in both orders."""
+    if not _reads_two(model):
+        return j.scores[:1]
+    rows = sorted(j.verdicts, key=lambda row: row.order)
+    if any(row.verdict is not None and row.logmass is None for row in rows):
+        raise UsageError(f"{model.name} answers in words, which are not compared here: rmeval run --limit 5 shows some")
+    return tuple(math.nan if row.logmass is None else row.logmass[0] - row.logmass[1] for row in rows)
+
+
 def _alone(example: Example, candidate: int) -> Example:
     """One candidate of an example, as an example of its own."""
     name = f"{example.id}/{candidate}"
@@ -154,9 +182,11 @@ def _company(model: Model, texts: list[Example]) -> Iterator[tuple[str, list[flo
         parts = [texts[i : i + size] for i in range(0, len(texts), size)]
         yield f"in batches of {size}", [score for part in parts for score in _scores(model, part)]
     order = random.Random(0).sample(range(len(texts)), len(texts))  # noqa: S311 - any order will do
-    shuffled = dict(zip(order, _scores(model, [texts[i] for i in order]), strict=True))
-    yield "shuffled", [shuffled[i] for i in range(len(texts))]
-    yield "beside a long text", _scores(model, [_long_neighbour(model, texts), *texts])[1:]
+    found = _scores(model, [texts[i] for i in order])
+    each = len(found) // len(texts)
+    shuffled = {i: found[each * place : each * (place + 1)] for place, i in enumerate(order)}
+    yield "shuffled", [score for i in range(len(texts)) for score in shuffled[i]]
+    yield "beside a long text", _scores(model, [_long_neighbour(model, texts), *texts])[each:]
 
 
 def _compared(label: str, alone: list[float], other: list[float], tolerance: float) -> Check:
@@ -168,15 +198,17 @@ def _compared(label: str, alone: list[float], other: list[float], tolerance: flo
 
 
 def _scores(model: Model, examples: list[Example]) -> list[float]:
-    """The score of each example's one candidate, all scored in one run."""
-    return [j.scores[0] for j in runner.run(examples, model.scorer, model.engine).judgements]
+    """The numbers of each example, all scored in one run."""
+    judgements = runner.run(examples, model.scorer, model.engine).judgements
+    return [number for j in judgements for number in _numbers(model, j)]
 
 
 def _long_neighbour(model: Model, examples: list[Example]) -> Example:
     """As many of the texts in one as the model still reads."""
     for n in range(8, 0, -1):
-        text = " ".join(e.candidates[0].text for e in examples[:n])
-        joined = Example("neighbour", examples[0].prompt, (Candidate(text),), Labels((0.0,)), "")
+        k = len(examples[0].candidates)
+        long = tuple(Candidate(" ".join(e.candidates[c].text for e in examples[:n])) for c in range(k))
+        joined = Example("neighbour", examples[0].prompt, long, Labels((0.0,) * k), "")
         if math.isfinite(_scores(model, [joined])[0]):
             return joined
     return examples[0]

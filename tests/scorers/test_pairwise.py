@@ -21,6 +21,7 @@ from rmeval import runner
 from rmeval.cards import PairCard, ScorerCard, read_card
 from rmeval.content import content_folder
 from rmeval.errors import UsageError
+from rmeval.metrics.rules import accuracy
 from rmeval.models import load_model
 from rmeval.plugins import SCORER_CARDS
 from rmeval.scorers.pairwise import PairwiseScorer, written
@@ -281,6 +282,34 @@ def test_a_run_asks_in_both_orders_or_in_one(tmp_path, pairrm, card_for):
         shown = pairs_of(rows)
         assert answer.document["counts"]["requests"] == len(shown) == readings * len(set(shown))
         assert all(len(verdict["logmass"]) == 2 for row in rows for verdict in row["verdicts"])
+
+
+def test_check_compares_pairs_alone_and_in_company(pairrm, card_for):
+    card_for("pairrm-hf", pairrm[0])
+    done = rmeval("check", "tiny-pairrm-hf", "--json")
+    assert done.code == 0, done.stderr
+    found = {check["name"]: check for check in done.document["checks"]}
+    assert found["finite scores"]["found"] == "64 of 64"
+    assert {"in batches of 8", "shuffled", "beside a long text"} <= set(found)
+    assert all("of 32 pairs flip" in found[name]["found"] for name in ("in batches of 8", "shuffled"))
+
+
+def test_the_families_own_decision_is_the_mean_probability_over_both_orders(pairrm, card_for):
+    model = card_for("pairrm-hf", pairrm[0])
+    examples = [
+        Example(
+            f"e{n}", (Message("user", f"q{n}"),), (Candidate("a" * n), Candidate(f"b {n}")), Labels((1.0, 0.0)), "s"
+        )
+        for n in range(1, 13)
+    ]
+    judged = runner.run(examples, model.scorer, model.engine).judgements
+    official = []
+    for j in judged:
+        v = {row.order: row.logmass[0] - row.logmass[1] for row in j.verdicts}
+        official.append(float(v[0, 1] - v[1, 0] > 0))
+    assert 0 < sum(official) < len(official)
+    found = accuracy(judged, {"verdicts": "swap_mean_prob"})
+    assert [row.value for row in found.rows] == official
 
 
 def pairs_of(rows):
