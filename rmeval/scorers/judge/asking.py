@@ -61,7 +61,7 @@ class Judge:
     def template(self, key: str, text: str, needed: Iterable[str] = (), also: Sequence[str] = ()) -> Template:
         """A template of the card, with its closing written out."""
         closing = self.json_closing() if self.card.structured else self.card.closing
-        if self.card.structured and key == "user" and "{closing}" not in text:
+        if self.card.structured and key == "user" and "{closing}" not in self.card.system + text:
             text += "\n\n{closing}"
         text = text.replace("{closing}", closing)  # the protocol's own words: nothing of a response is in either
         where = f"protocol {self.card.name}, {key}"

@@ -187,7 +187,8 @@ def judge_scorer(card: JudgeCard, given: Mapping[str, Any]) -> Scorer:
     """The scorer that follows a protocol, with `-a judge.KEY=VALUE` laid over the card.
 
     `template` and `system` name files with the text of the user and the system turn, such as an official one that may
-    not be shipped; `mode` chooses another protocol of our own. Raises `UsageError` with the near miss.
+    not be shipped; `system=false` puts the system turn into the user turn, for models that have none; `mode` chooses
+    another protocol of our own. Raises `UsageError` with the near miss.
     """
     for key in given:
         if key not in TAKEN:
@@ -198,9 +199,11 @@ def judge_scorer(card: JudgeCard, given: Mapping[str, Any]) -> Scorer:
     if "mode" in changes:
         card = _of_mode(card, str(changes.pop("mode")))
     for key, field in (("template", "user"), ("system", "system")):
-        if key in changes:
+        if key in changes and changes[key] is not False:
             path = Path(str(changes.pop(key))).expanduser()
             changes[field], files[field] = _text(path, key), path.name
+    if changes.get("system") is False:
+        changes |= {"system": "", "user": f"{card.system}\n\n{changes.get('user', card.user)}".strip()}
     if isinstance(changes.get("retry"), bool):
         changes["retry"] = (card.retry or ASK_AGAIN) if changes["retry"] else ""
     return _scorer(_with(card, changes), files)

@@ -21,8 +21,8 @@ from rmeval.types import Message
 
 _FIELD = re.compile(r"\{\{|\}\}|\{(\$?[A-Za-z_]\w*)\}")
 
-_SMALL = frozenset(("nonce", "letter", "n", "last", "count", "low", "high"))
-"""Fields that a number or a letter is put into, and not a text."""
+_OURS = frozenset(("nonce", "letter", "n", "last", "count", "low", "high", "candidates", "steps"))
+"""Fields that hold a number, a letter or items with delimiters of their own, and not a text."""
 
 LETTERS = string.ascii_uppercase
 """What responses are called where several are shown."""
@@ -80,7 +80,7 @@ class Template:
 
     def delimiters(self) -> set[str]:
         """The lines around the texts put in, up to a nonce or number: what a text would write to end itself."""
-        marks = {field: "\x01" if field in _SMALL else "\x00" for field in self.fields}
+        marks = {field: "\x01" if field in _OURS else "\x00" for field in self.fields}
         around = [side.strip(" \n").split("\n") for side in self.fill(marks).split("\x00")]
         edges = {lines[-1] for lines in around[:-1]} | {lines[0] for lines in around[1:]}
         return {edge.split("\x01")[0].strip() for edge in edges}
@@ -118,10 +118,12 @@ def conversation(prompt: Sequence[Message], mark: str) -> str:
 
 _TAKEN_FOR_ITS_OWN = re.compile(
     r"""\[\[\s*(?: [A-Z](?:\s*[<>=]{1,3}\s*[A-Z])? | tie | -?\d+(?:\.\d+)? )\s*\]\]   # a verdict or a rating
+      | \[RESULT\b | final\ decision\ is | "(?:verdict|choice|rating)"\s*:
       | \{\$?[A-Za-z]\w{3,}\} | \{\$\w+\} | %s                                         # a field of a template
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+"""Forms in which judges answer, whatever the protocol, and fields as other programs write them."""
 
 
 class Markers:
