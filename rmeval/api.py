@@ -12,6 +12,7 @@ What this module does not know: the command line, tables, pages.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +21,17 @@ from typing import Any
 from rmeval import results, runner
 from rmeval.engines import hygiene
 from rmeval.errors import CheckFailed, UsageError
+from rmeval.metrics.convert import missing_reason, scores_of
 from rmeval.metrics.evaluate import evaluate, withhold
 from rmeval.models import Model, load_model
 from rmeval.progress import note
-from rmeval.protocols import ByStep, FollowsPreset, Priced
+from rmeval.protocols import ByStep, FollowsPreset, Priced, Scorer
 from rmeval.records import Counts, DataRecord, EngineRecord, ModelRecord, Result, ScorerRecord, SuiteRecord, Usage
 from rmeval.scorers.ensemble import Ensemble
 from rmeval.scorers.replay import Replay
 from rmeval.store import Store, home
 from rmeval.suites import Data, Suite, load_suite, stratified_sample
-from rmeval.types import NAN, Candidate, Example, Labels, Message, Score
+from rmeval.types import NAN, Candidate, Example, Judgement, Labels, Message, Score
 
 BENCH_EXAMPLES = 200
 """Examples of a suite while a model trains."""
@@ -289,9 +291,14 @@ def score_many(
     rows: Sequence[tuple[tuple[Message, ...], tuple[str, ...]]],
     store: Store | None = None,
 ) -> list[list[Score]]:
-    """Scores for (prompt, responses) rows, planned and batched over all of them."""
+    """Scores for (prompt, responses) rows, planned and batched over all of them.
+
+    From verdicts, a response's score is the share of its comparisons that it won; from ratings, their mean.
+    """
     if not model.needs_texts:
         raise UsageError(f"{model.name} holds recorded outputs; it cannot score new texts")
+    if isinstance(model.scorer, Scorer) and model.scorer.arity == "two" and any(len(texts) == 1 for _, texts in rows):
+        raise UsageError(f"{model.name} compares two responses, and a prompt has one: give it several `responses`")
     examples = [
         Example(
             id=str(i),
@@ -303,20 +310,25 @@ def score_many(
         for i, (prompt, responses) in enumerate(rows)
     ]
     outcome = runner.run(examples, model.scorer, model.engine, store, title=f"{model.name}")
+    return [_scores(j) for j in outcome.judgements]
+
+
+def _scores(j: Judgement) -> list[Score]:
+    """A score per response."""
+    judged = bool(j.verdicts or j.ratings)
+    values = scores_of(j).values if judged else j.scores or (NAN,) * len(j.grades)
+    reasons = [missing_reason(j, i) if math.isnan(v) else None for i, v in enumerate(values)] if judged else j.reasons
     return [
-        [
-            Score(
-                value,
-                j.reasons[i] if j.reasons else None,
-                j.n_tokens[i] if j.n_tokens else 0,
-                bool(j.truncated and j.truncated[i]),
-                j.step_scores[i] if j.step_scores else (),
-                j.step_reasons[i] if j.step_reasons else (),
-                j.prefix_scores[i] if j.prefix_scores else (),
-            )
-            for i, value in enumerate(j.scores or (NAN,) * len(j.grades))
-        ]
-        for j in outcome.judgements
+        Score(
+            value,
+            reasons[i] if reasons else None,
+            j.n_tokens[i] if j.n_tokens else 0,
+            bool(j.truncated and j.truncated[i]),
+            j.step_scores[i] if j.step_scores else (),
+            j.step_reasons[i] if j.step_reasons else (),
+            j.prefix_scores[i] if j.prefix_scores else (),
+        )
+        for i, value in enumerate(values)
     ]
 
 

@@ -18,6 +18,7 @@ from command import rmeval
 from tokenizers import AddedToken
 
 from rmeval import runner
+from rmeval.api import score_many
 from rmeval.cards import PairCard, ScorerCard, read_card
 from rmeval.content import content_folder
 from rmeval.errors import UsageError
@@ -310,6 +311,23 @@ def test_the_families_own_decision_is_the_mean_probability_over_both_orders(pair
     assert 0 < sum(official) < len(official)
     found = accuracy(judged, {"verdicts": "swap_mean_prob"})
     assert [row.value for row in found.rows] == official
+
+
+def test_a_users_own_responses_get_the_share_of_comparisons_won(pairrm, card_for):
+    model = card_for("pairrm-hf", pairrm[0])
+    texts = (A, B, "Five.")
+    [judged] = runner.run(
+        [Example("0", PROMPT, tuple(map(Candidate, texts)), Labels((0.0,) * 3), "s")], model.scorer, model.engine
+    ).judgements
+    won = [0.0, 0.0, 0.0]
+    for row in judged.verdicts:
+        won[row.order["AB".index(row.verdict)]] += 1 / 4
+    [found] = score_many(model, [(PROMPT, texts)])
+    assert [one.value for one in found] == pytest.approx(won)
+    [cut] = score_many(model, [(PROMPT, (A, "long " * 1000))])
+    assert [(math.isnan(one.value), one.reason) for one in cut] == [(True, "truncated")] * 2
+    with pytest.raises(UsageError, match="compares two responses, and a prompt has one"):
+        score_many(model, [(PROMPT, (A,))])
 
 
 def pairs_of(rows):
