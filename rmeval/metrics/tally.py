@@ -23,6 +23,13 @@ CONVERT = {
 VERDICTS = Option(MEAN, (MEAN, *DECISIONS))
 """How the verdicts on the same candidates in several orders and votes become one."""
 
+_LACKS = {
+    "no_probabilities": "these verdicts come without probabilities; swap_mean_logit and swap_mean_prob need them, "
+    "the others (majority, sum_sign, tie_on_inconsistency, ...) do not",
+    "one_order": "every pair was shown in one order only, and this needs both (judge.orders=both)",
+}
+"""Reasons that mean, where no example has a credit, that the run lacks what was asked for."""
+
 
 def right_of(j: Judgement) -> frozenset[int]:
     """The right candidates: those with the highest grade. A row without grades raises `UsageError`."""
@@ -77,7 +84,14 @@ class Tally:
             self.tied.add(j.id)
 
     def credits(self, formula: Linear, note: str, variants: tuple[tuple[str, JSON], ...] = ()) -> Credits:
-        """All credits, with the rule in words and the conversions made."""
+        """All credits, with the rule in words and the conversions made.
+
+        Raises `UsageError` where no example at all holds what the option `verdicts` asks for.
+        """
+        reasons = {row.reason for row in self.rows}
+        for reason, lacks in _LACKS.items():
+            if None not in reasons and reason in reasons:
+                raise UsageError(f"option 'verdicts': {lacks}")
         parts = [note, *self.conversions]
         if self.without_contrast:
             n = self.without_contrast
