@@ -4,6 +4,7 @@
 - At temperature 0 the likeliest token is taken, of equal ones the lowest id. Above it one number a token is drawn from
   a generator of the row's own, seeded by what is asked, and looked up in the cumulative distribution over the ids: no
   neighbour, order or resumed run changes a draw.
+- Equal prompts, as those of several votes, are read once.
 - A row ends at a stop token or at its limit, and is then left out of the work as soon as half of the rows are done.
 
 What this module does not know: text, templates, the store.
@@ -45,16 +46,18 @@ def write(
     import torch
 
     found = [Written() for _ in rows]
+    prompts = list(dict.fromkeys(map(tuple, rows)))
     draws = [_draws(ids, sampling) for ids, sampling in zip(rows, how, strict=True)]
     live = list(range(len(rows)))
     with torch.inference_mode():
-        ids, mask = _left_padded(rows, device)
+        ids, mask = _left_padded(prompts, device)
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        cache = None
+        logits, cache = _step(model, ids, mask, positions, None)
+        if len(prompts) < len(rows):
+            of = torch.tensor([prompts.index(tuple(row)) for row in rows], device=device)
+            cache.batch_select_indices(of)
+            logits, mask, positions = logits[of], mask[of], positions[of]
         while True:
-            said = model(**_known(model, ids, mask, positions), past_key_values=cache, use_cache=True, logits_to_keep=1)
-            cache = said.past_key_values
-            logits = said.logits[:, -1].float()
             finite = logits.max(dim=1).values.isfinite().tolist()
             chosen = choose(logits, [how[i] for i in live], [draws[i] for i in live])
             for i, token, fine in zip(live, chosen, finite, strict=True):
@@ -62,14 +65,23 @@ def write(
             left = [place for place, i in enumerate(live) if found[i].open]
             if not left:
                 return found
-            ids = torch.tensor(chosen, device=device)[:, None]
-            positions = positions[:, -1:] + 1
+            ids, positions = torch.tensor(chosen, device=device)[:, None], positions[:, -1:] + 1
             if 2 * len(left) <= len(live):
                 kept = torch.tensor(left, device=device)
                 cache.batch_select_indices(kept)
                 ids, mask, positions = ids[kept], mask[kept], positions[kept]
                 live = [live[place] for place in left]
             mask = torch.cat([mask, mask.new_ones((len(mask), 1))], dim=1)
+            logits, cache = _step(model, ids, mask, positions, cache)
+
+
+def _step(model: Any, ids: Any, mask: Any, positions: Any, cache: Any) -> tuple[Any, Any]:
+    """Logits [rows, vocabulary] in fp32 after the last of the ids, and what was read so far."""
+    given = {"input_ids": ids, "attention_mask": mask, "past_key_values": cache}
+    if "position_ids" in inspect.signature(model.forward).parameters:  # any other class counts them from the mask
+        given["position_ids"] = positions
+    said = model(**given, use_cache=True, logits_to_keep=1)
+    return said.logits[:, -1].float(), said.past_key_values
 
 
 def choose(logits: Any, how: Sequence[Sampling], draws: Sequence[random.Random]) -> list[int]:
@@ -142,10 +154,3 @@ def _left_padded(rows: Sequence[Sequence[int]], device: str) -> tuple[Any, Any]:
         ids[i, longest - len(row) :] = torch.tensor(row)
         mask[i, longest - len(row) :] = 1
     return ids.to(device), mask.to(device)
-
-
-def _known(model: Any, ids: Any, mask: Any, positions: Any) -> dict[str, Any]:
-    """What a class takes: one without `position_ids` counts them from the mask by itself."""
-    takes = inspect.signature(model.forward).parameters
-    given = {"input_ids": ids, "attention_mask": mask}
-    return {**given, "position_ids": positions} if "position_ids" in takes else given
