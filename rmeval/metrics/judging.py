@@ -19,7 +19,8 @@ Names (a contract; all of the whole suite; pairs are counted one by one, however
     judge:win_rate judge:adjusted_win_rate                  MT-Bench: of pairs read in both orders
     judge:consistent_only judge:coverage                    accuracy where consistent, and how often that is
     with probabilities
-    judge:beta judge:swap_mean_logit judge:swap_mean_prob judge:win_probability judge:slot_prior
+    judge:win_probability               AlpacaEval 2's weighted win rate, mean over the orders
+    judge:unbiased_win_probability judge:beta judge:swap_mean_logit judge:swap_mean_prob judge:slot_prior   both orders
     with strong and slight verdicts
     judge:arena_hard judge:wildbench_reward judge:wildbench_reward[K=500]
     with lengths
@@ -42,7 +43,7 @@ from statistics import fmean
 import numpy as np
 
 from rmeval import stats
-from rmeval.likelihood import NotIdentifiable
+from rmeval.likelihood import NotIdentifiable, sigmoid
 from rmeval.metrics.convert import scores_of
 from rmeval.metrics.debias import (
     SAYS,
@@ -157,9 +158,18 @@ def _probabilities(found: Sequence[Contest]) -> Iterator[Metric]:
     if any(len(c.outcomes) > 1 for c in found):
         for name in ("swap_mean_logit", "swap_mean_prob"):
             yield _figure(name, found, _decided(name), f"right by {SAYS[name]}; a tie counts half{bound}")
+        words = "sigma of the right candidate's log-odds, the slot bias taken out of each pair by its two orders"
+        yield _figure("unbiased_win_probability", [c for c in found if c.is_pair], _unbiased, f"{words}{bound}")
         yield _calibrated([c for c in found if c.is_pair])
     words = "probability of the right candidate, mean over the orders (AlpacaEval 2's weighted win rate)"
     yield _figure("win_probability", found, lambda c: mean_share(c.rows, c.right), f"{words}{bound}")
+
+
+def _unbiased(c: Contest) -> float:
+    if c.swap is None:
+        return math.nan
+    delta = c.swap.delta if c.shown[0] in c.right else -c.swap.delta
+    return float(sigmoid(np.array(delta)))
 
 
 def _calibrated(pairs: Sequence[Contest]) -> Metric:

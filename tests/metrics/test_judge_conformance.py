@@ -215,6 +215,9 @@ def test_probabilities_in_both_orders(judge):
     betas = [1.5222612188, -1.5222612188, (math.log(999) + math.log(49)) / 2]
     assert found["judge:beta"] == pytest.approx(sum(betas) / 3, abs=1e-9)
     assert found["judge:win_probability"] == pytest.approx((0.6 + 0.6 + (0.999 + 0.02) / 2) / 3, abs=EXACT)
+    sigmas = [1 / (1 + math.exp(-delta)) for delta in (0.6749632043, 0.6749632043, (math.log(999) - math.log(49)) / 2)]
+    assert round(sigmas[0], 6) == 0.662614
+    assert found["judge:unbiased_win_probability"] == pytest.approx(sum(sigmas) / 3, abs=EXACT)
     for how in ("swap_mean_logit", "swap_mean_prob"):
         assert rescored(result, f"verdicts={how}")["headline"]["value"] == 1
     assert rescored(result, "verdicts=tie_on_inconsistency", "ties=half")["headline"]["value"] == 0.5
