@@ -206,16 +206,19 @@ def test_arena_hard_rows(judge):
 
 
 def test_probabilities_in_both_orders(judge):
-    # right by log-odds (.674963), by the mean probability .6 as well; the reverse; and one that only the logits settle
+    # the golden pair; the same with the slots exchanged; one that is very sure in each order
     p = [((0.9, 0.1), (0.7, 0.3)), ((0.3, 0.7), (0.1, 0.9)), ((0.999, 0.001), (0.98, 0.02))]
     said = [("A", "A"), ("B", "B"), ("A", "A")]
     result, metrics = judge(said * 10, p=p * 10)
     found = values(metrics)
     assert found["judge:swap_mean_logit"] == found["judge:swap_mean_prob"] == 1
-    betas = [1.5222612188, -1.5222612188, (math.log(999) + math.log(49)) / 2]
+    nine, seven = math.log(9), math.log(7 / 3)
+    betas = [(nine + seven) / 2, -(nine + seven) / 2, (math.log(999) + math.log(49)) / 2]
+    assert round(betas[0], 6) == 1.522261
     assert found["judge:beta"] == pytest.approx(sum(betas) / 3, abs=1e-9)
     assert found["judge:win_probability"] == pytest.approx((0.6 + 0.6 + (0.999 + 0.02) / 2) / 3, abs=EXACT)
-    sigmas = [1 / (1 + math.exp(-delta)) for delta in (0.6749632043, 0.6749632043, (math.log(999) - math.log(49)) / 2)]
+    deltas = [(nine - seven) / 2, (nine - seven) / 2, (math.log(999) - math.log(49)) / 2]
+    sigmas = [1 / (1 + math.exp(-delta)) for delta in deltas]
     assert round(sigmas[0], 6) == 0.662614
     assert found["judge:unbiased_win_probability"] == pytest.approx(sum(sigmas) / 3, abs=EXACT)
     for how in ("swap_mean_logit", "swap_mean_prob"):
