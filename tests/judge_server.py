@@ -85,6 +85,7 @@ class Call:
 
     body: dict[str, Any]
     headers: dict[str, str]
+    """By lower-case name."""
     at: float
     """Seconds on the monotonic clock."""
 
@@ -132,7 +133,7 @@ class JudgeServer:
     def call(self, body: dict[str, Any], headers: Mapping[str, str]) -> Iterator[Answer]:
         """Take note of a call, and say how to answer it."""
         with self._lock:
-            self.calls.append(Call(body, dict(headers), time.monotonic()))
+            self.calls.append(Call(body, {name.lower(): headers[name] for name in headers}, time.monotonic()))
             self._open += 1
             self.at_once = max(self.at_once, self._open)
             answer = self._script(body) if callable(self._script) else self._script
@@ -160,6 +161,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body are two writes, and the second would wait for 40 ms
     server: _Server
 
     def do_POST(self) -> None:

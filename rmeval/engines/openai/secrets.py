@@ -98,7 +98,7 @@ def endpoint(base_url: str | None) -> str:
     except ValueError:
         well = False
     if not well:
-        raise UsageError(f"base URL {said!r}: write it like http://127.0.0.1:8000/v1")
+        raise UsageError(f"base URL {said.rpartition('@')[2]!r}: write it like http://127.0.0.1:8000/v1")
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         # what it holds would be written into results
         raise UsageError("the base URL holds a user, a password or a query: put the key into an environment variable")

@@ -93,7 +93,10 @@ def body(request: Request, model: str, dialect: Dialect) -> dict[str, Any]:
     }
     if request.read == "next_logprobs":
         asked |= {"logprobs": True, "top_logprobs": dialect.top_logprobs}
-    elif sampling.schema:
+    messages = _messages(request)
+    if messages and messages[-1].role == "assistant":  # to go on with it: vLLM's and SGLang's words for that
+        asked |= {"continue_final_message": True, "add_generation_prompt": False}
+    if request.read == "text" and sampling.schema:
         schema = {"name": "answer", "strict": True, "schema": json.loads(sampling.schema)}
         asked |= {"response_format": {"type": "json_schema", "json_schema": schema}}
     return {name: value for name, value in asked.items() if name not in dialect.omit} | dict(dialect.extra)
