@@ -10,7 +10,9 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from rmeval.probes.curves import Curve, Point, reasons
@@ -20,13 +22,40 @@ _GAP = 0.045
 """Distance between the bars of one place, as a share of the panel."""
 
 
-def draw(title: str, curves: Sequence[Curve]) -> dict[str, bytes]:
-    """The content of the figure's files by suffix, `svg` and `png`. At least one curve must have points."""
+@dataclass(slots=True)
+class Drawing:
+    """A figure under way."""
+
+    figure: Any
+    axes: Any
+    """[rows][columns]"""
+    files: dict[str, bytes] = field(default_factory=dict)
+    """By suffix, `svg` and `png`, the content of its files; there once the figure is done."""
+
+
+@contextmanager
+def drawing(*, columns: int, rows: int = 1, size: tuple[float, float]) -> Iterator[Drawing]:
+    """A new figure; text stays text in the SVG, and two figures of the same numbers are equal to the byte."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
+    with mpl.rc_context({"svg.hashsalt": "rmeval", "svg.fonttype": "none", "font.size": 9}):
+        made = Drawing(*plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False))
+        try:
+            yield made
+            for suffix in ("svg", "png"):
+                held = io.BytesIO()
+                metadata = {"Date": None} if suffix == "svg" else None
+                made.figure.savefig(held, format=suffix, dpi=120, metadata=metadata)
+                made.files[suffix] = held.getvalue()
+        finally:
+            plt.close(made.figure)
+
+
+def draw(title: str, curves: Sequence[Curve]) -> dict[str, bytes]:
+    """The content of the figure's files by suffix, `svg` and `png`. At least one curve must have points."""
     panels: dict[str, list[Curve]] = {}
     for curve in curves:
         if curve.points:
@@ -35,26 +64,18 @@ def draw(title: str, curves: Sequence[Curve]) -> dict[str, bytes]:
     columns = min(COLUMNS, len(panels))
     lines = _lines(curves, width=72 * columns)
     height = 3.5 * rows + 0.16 * len(lines) + 0.4
-    # text stays text in the SVG, and two figures of the same numbers are equal to the byte
-    with mpl.rc_context({"svg.hashsalt": "rmeval", "svg.fonttype": "none", "font.size": 9}):
-        figure, axes = plt.subplots(rows, columns, figsize=(4.6 * columns, height), layout="constrained", squeeze=False)
-        figure.suptitle(title)
+    with drawing(columns=columns, rows=rows, size=(4.6 * columns, height)) as made:
+        made.figure.suptitle(title)
         if lines:
-            figure.supxlabel("\n".join(lines), fontsize=7.5, color="0.3", x=0.01, ha="left")
-        for axis in axes.flat[len(panels) :]:
+            made.figure.supxlabel("\n".join(lines), fontsize=7.5, color="0.3", x=0.01, ha="left")
+        for axis in made.axes.flat[len(panels) :]:
             axis.set_axis_off()
-        for axis, (panel, drawn) in zip(axes.flat, panels.items(), strict=False):
+        for axis, (panel, drawn) in zip(made.axes.flat, panels.items(), strict=False):
             axis.set_title(panel, fontsize=10)
             first = drawn[0].points
             (_bars if isinstance(first[0].at, str) or len(first) == 1 else _curves)(axis, drawn)
             axis.set_xlabel(_AT.get(panel, axis.get_xlabel()))
-        made = {}
-        for suffix in ("svg", "png"):
-            held = io.BytesIO()
-            figure.savefig(held, format=suffix, dpi=120, metadata={"Date": None} if suffix == "svg" else None)
-            made[suffix] = held.getvalue()
-        plt.close(figure)
-    return made
+    return made.files
 
 
 _AT = {

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from rmeval.probes.plots import drawing
 from rmeval.training.tasks import Line
 
 Log = Sequence[Mapping[str, Any]]
@@ -25,20 +26,11 @@ class Described(Protocol):
 @contextmanager
 def figure(out: Path, name: str, *, columns: int, rows: int = 1, size: tuple[float, float]) -> Iterator[Any]:
     """The axes of a new figure, [rows][columns], written as `<name>.png` and `<name>.svg` at the end."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    # text stays text in the SVG, and two runs of the same numbers give the same bytes
-    with mpl.rc_context({"svg.hashsalt": "rmeval", "svg.fonttype": "none", "font.size": 9}):
-        made, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
-        yield axes
-        out.mkdir(parents=True, exist_ok=True)
-        for suffix in ("svg", "png"):
-            metadata = {"Date": None} if suffix == "svg" else None
-            made.savefig(out / f"{name}.{suffix}", dpi=120, metadata=metadata)
-        plt.close(made)
+    with drawing(columns=columns, rows=rows, size=size) as made:
+        yield made.axes
+    out.mkdir(parents=True, exist_ok=True)
+    for suffix, content in made.files.items():
+        (out / f"{name}.{suffix}").write_bytes(content)
 
 
 def series(history: Log, name: str) -> tuple[list[float], list[float]]:
