@@ -57,7 +57,16 @@ def test_no_file_is_long():
     assert not {name: code for name in long if (code := code_lines(ROOT / name)) > 500}
 
 
-LARGE_ROOMS = {"metrics": 4000, "training": 5000, "engines": 2000, "scorers": 2000, "cli": 1500, "readers": 1500}
+LARGE_ROOMS = {
+    "metrics": 5000,
+    "training": 5000,
+    "engines": 3000,
+    "scorers": 3000,
+    "leaderboard": 3000,
+    "probes": 3000,
+    "cli": 2500,
+    "readers": 1500,
+}
 """Lines of code that a room may have; any other may have 1,000, and the files on top 5,000 together."""
 
 
