@@ -17,10 +17,10 @@ from functools import cached_property
 import numpy as np
 
 from rmeval import stats
-from rmeval.metrics.agreement import cohen_kappa
 from rmeval.metrics.debias import Outcomes, Swap, by_order, swap
 from rmeval.metrics.figures import mean_figure, undefined
 from rmeval.metrics.verdicts import contests, winners
+from rmeval.stats import Floats
 from rmeval.types import Judgement, Metric, Verdict
 
 ALPHA = 0.01
@@ -170,9 +170,10 @@ def _verdict_on(first: float, n: int) -> str:
 
 
 def _binomial(hits: int, n: int) -> float:
-    from scipy import stats as sps
+    """Exact two-sided p of a fair coin: both tails, which are alike."""
+    from scipy import special
 
-    return float(sps.binomtest(hits, n).pvalue) if n else 1.0
+    return min(1.0, 2 * float(special.bdtr(min(hits, n - hits), n, 0.5))) if n else 1.0
 
 
 def _kappa(pairs: Sequence[Contest], lost: int) -> Metric:
@@ -180,21 +181,19 @@ def _kappa(pairs: Sequence[Contest], lost: int) -> Metric:
     name, note = "judge:order_kappa", "Cohen's kappa of the verdicts in the two orders, as candidates and ties"
     if not pairs:
         return undefined(name, "no pair was read in both orders", lost)
-    cells = [tuple(_side(c, one) for one in c.in_both) for c in pairs]
-    value = _kappa_of(np.bincount([3 * a + b for a, b in cells], minlength=9).astype(float))
+    codes, prompts = stats.cluster_codes([c.cluster for c in pairs])
+    counts = np.zeros((prompts, 9))
+    cells = np.array([3 * _side(c, c.in_both[0]) + _side(c, c.in_both[1]) for c in pairs], dtype=np.intp)
+    np.add.at(counts, (codes, cells), 1.0)
+    value = float(_kappas(counts.sum(axis=0) / len(pairs)))
     if math.isnan(value):
         return undefined(name, "both orders always say the same, as chance would", lost)
-    codes, prompts = stats.cluster_codes([c.cluster for c in pairs])
     ci = None
     if prompts >= stats.FEW_CLUSTERS:
-        counts = np.zeros((prompts, 9))
-        np.add.at(counts, (codes, np.array([3 * a + b for a, b in cells])), 1.0)
-        # one stratum and a column of ones for every cell: means are shares of the table, drawn together
-        ones = np.repeat(counts.sum(axis=1, keepdims=True), 9, axis=1)
-        drawn = stats.cluster_bootstrap(counts, ones, [0] * prompts)
-        kappas = np.array([_kappa_of(row) for row in drawn])
-        if np.isfinite(kappas).all():
-            ci = stats.percentile_interval(kappas, value)
+        # the pairs of a prompt as the size of every cell: means are then shares of the table, drawn together
+        drawn = stats.cluster_bootstrap(counts, np.repeat(counts.sum(axis=1, keepdims=True), 9, axis=1), [0] * prompts)
+        kappas = _kappas(drawn)
+        ci = stats.percentile_interval(kappas, value) if np.isfinite(kappas).all() else None
     return Metric(name, value, None, ci, len(pairs), lost, True, note, "number")
 
 
@@ -202,8 +201,13 @@ def _side(contest: Contest, favoured: frozenset[int]) -> int:
     return 2 if len(favoured) > 1 else int(min(favoured) == contest.shown[1])
 
 
-def _kappa_of(cells: stats.Floats) -> float:
-    return float(cohen_kappa(cells.reshape(3, 3)))
+def _kappas(shares: Floats) -> Floats:
+    """Cohen's kappa of tables given as shares: [..., 9] -> [...]; NaN where chance alone would always agree."""
+    table = shares.reshape(*shares.shape[:-1], 3, 3)
+    observed = np.trace(table, axis1=-2, axis2=-1)
+    chance = (table.sum(axis=-1) * table.sum(axis=-2)).sum(axis=-1)
+    sure = chance > 1 - 1e-12
+    return np.asarray(np.where(sure, np.nan, (observed - chance) / np.where(sure, 1.0, 1 - chance)), dtype=np.float64)
 
 
 def _beta(pairs: Sequence[Contest]) -> list[Metric]:

@@ -15,8 +15,8 @@ TIES = ("lose", "half", "fraction", "win")
 """What a top shared by right and wrong candidates may be worth."""
 ANSWERED = UNREAD | {"truncated"}
 """Reasons of a verdict that is not there although the judge answered; any other is a fault of the call."""
-LEVEL = {"tie", "A=B", "B=A"}
-_FIRST, _SECOND = {"A>>B": 0, "A>B": 0}, {"B>A": 1, "B>>A": 1}
+_LEVEL = frozenset(("tie", "A=B", "B=A"))
+_SLOTS = {"A>>B": 0, "A>B": 0, "B>A": 1, "B>>A": 1}
 
 
 def winners(verdict: Verdict, example: str) -> frozenset[int] | None:
@@ -28,9 +28,9 @@ def winners(verdict: Verdict, example: str) -> frozenset[int] | None:
     shown, said = verdict.order, verdict.verdict
     if said is None:
         return None
-    if said in LEVEL:
+    if said in _LEVEL:
         return frozenset(shown)
-    position = {**_FIRST, **_SECOND}.get(said)
+    position = _SLOTS.get(said)
     if position is None and len(said) == 1 and "A" <= said <= "Z":
         position = ord(said) - ord("A")
     if position is None or position >= len(shown):
