@@ -219,9 +219,26 @@ def _judge(
     judge_args, engine_args = dict(given.get("judge", {})), dict(given.get("engine", {}))
     card = read_card(JUDGES.get(str(judge_args.pop("protocol", protocol))), JudgeCard)
     made = judge_scorer(card, judge_args)
-    if remote is not None:
-        runs = arguments.call(ENGINES.get("openai"), "engine", engine_args, model=name, **remote)
+    runs, checkpoint = language_model(name, engine, engine_args, remote, said=f"judge:{name}")
+    if checkpoint is None:
         return Model(f"judge:{name}", None, "judge", made, runs, {"protocol": card.name})
+    details: dict[str, JSON] = {"architecture": checkpoint.architecture, "source": checkpoint.name}
+    return Model(
+        f"judge:{checkpoint.name}", checkpoint.identity, "judge", made, runs, {**details, "protocol": card.name}
+    )
+
+
+def language_model(
+    name: str, engine: str, engine_args: Mapping[str, Any], remote: Mapping[str, Any] | None, *, said: str
+) -> tuple[Engine, Checkpoint | None]:
+    """The engine of a model that writes: behind a server (`remote`), or a checkpoint, which is given too.
+
+    `said` is how messages call it. Raises `UsageError` for what is neither, and for a model without words.
+    """
+    ENGINES.origin(engine)
+    if remote is not None:
+        runs: Engine = arguments.call(ENGINES.get("openai"), "engine", dict(engine_args), model=name, **remote)
+        return runs, None
     from rmeval.engines.checkpoint import Checkpoint
 
     source, revision = name, None
@@ -229,18 +246,15 @@ def _judge(
         source, _, revision = name.partition("@")
     if not Path(source).expanduser().is_dir() and source.count("/") != 1:
         raise UsageError(
-            f"model 'judge:{name}': not a folder and not a hub id (org/name). For a model behind a server say where: "
+            f"model {said!r}: not a folder and not a hub id (org/name). For a model behind a server say where: "
             "--base-url URL (for OpenAI's own: --engine openai)"
         )
     checkpoint = Checkpoint(source, revision)
     checkpoint.refuse_unless_loadable()
     if checkpoint.form != "causal":
-        raise UsageError(f"model judge:{source}: {checkpoint.architecture} is no language model, so it has no words")
-    runs = arguments.call(ENGINES.get(engine), "engine", engine_args, checkpoint=checkpoint)
-    details: dict[str, JSON] = {"architecture": checkpoint.architecture, "source": checkpoint.name}
-    return Model(
-        f"judge:{checkpoint.name}", checkpoint.identity, "judge", made, runs, {**details, "protocol": card.name}
-    )
+        raise UsageError(f"model {said}: {checkpoint.architecture} is no language model, so it has no words")
+    runs = arguments.call(ENGINES.get(engine), "engine", dict(engine_args), checkpoint=checkpoint)
+    return runs, checkpoint
 
 
 def _without_weights(name: str, scorer_args: dict[str, Any]) -> Model:

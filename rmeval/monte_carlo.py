@@ -1,4 +1,4 @@
-"""Step labels from rollouts that others made: per step how many of the solutions continued from it came out right.
+"""Step labels from counts of rollouts: per step how many of the solutions continued from it came out right.
 
     {prompt, steps, counts: [[right, rollouts], ...]}  ->  the row with `labels`, as `rmeval train prm` reads it
 
@@ -19,7 +19,7 @@ from typing import Any
 
 from rmeval.errors import UsageError, near_miss
 from rmeval.readers.fields import BadRow
-from rmeval.readers.rows import SUFFIXES, faults_message, read_file
+from rmeval.readers.rows import SUFFIXES, Row, faults_message, read_file
 from rmeval.stats import wilson
 from rmeval.training.schemas import THRESHOLD, MCRule, rollout_counts, steps
 
@@ -69,8 +69,8 @@ def step_label(right: int, rollouts: int, rule: MCRule = "soft", threshold: floa
     return StepLabel(right, rollouts, rate if rule == "soft" else hard[rule])
 
 
-def label_file(path: Path, rule: MCRule = "soft", threshold: float = THRESHOLD) -> list[Labelled]:
-    """The rows of a file with labels. It is used whole or not at all: `UsageError` names up to 20 bad rows by line."""
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a file. Raises `UsageError` where it is none, or holds none."""
     if not path.is_file():
         beside = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
         hint = near_miss(path.name, beside) or f"It takes a file with rows: {', '.join(SUFFIXES)}."
@@ -78,6 +78,11 @@ def label_file(path: Path, rule: MCRule = "soft", threshold: float = THRESHOLD) 
     rows = read_file(path, path.name)
     if not rows:
         raise UsageError(f"{path}: holds no rows")
+    return rows
+
+
+def label_rows(rows: Sequence[Row], path: Path, rule: MCRule = "soft", threshold: float = THRESHOLD) -> list[Labelled]:
+    """The rows of a file with labels. It is used whole or not at all: `UsageError` names up to 20 bad rows by line."""
     found, faults = [], []
     for row in rows:
         try:

@@ -102,6 +102,15 @@ def plan(
     return len(requests), distinct, engine.plan(distinct) if engine is not None and requests else None
 
 
+def ask(
+    requests: Sequence[Request], engine: Engine, store: Store | None = None, *, title: str = "asking"
+) -> tuple[dict[Request, Reply], Counts]:
+    """Replies to requests that no scorer makes, through the same batches and store, and what was done for them."""
+    counts = Counts(requests=len(requests))
+    desk = _Desk(engine, store, counts, title, [])
+    return desk.answer(list(dict.fromkeys(requests)), title), counts
+
+
 class _Talk:
     """One conversation under way."""
 
