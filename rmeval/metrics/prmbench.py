@@ -87,7 +87,7 @@ def prm_score(judgements: Sequence[Judgement], options: Mapping[str, JSON]) -> C
     for one in (solution(j, "prm_score") for j in judgements):
         counts = _counts(one, chosen["threshold"], chosen["decide"])
         wrong = one.grades.count(WRONG)
-        for name, count in zip(COUNTS, counts, strict=True):
+        for name, count in zip(COUNTS, counts, strict=False):
             most[name] = max(most[name], float(wrong if name.startswith("wrong") else len(one.grades) - wrong))
             rows.append(one.credit(name, count))
     positive_only = chosen["part"] == "F1"
@@ -100,10 +100,10 @@ def prm_score(judgements: Sequence[Judgement], options: Mapping[str, JSON]) -> C
     )
 
 
-def _counts(one: Solution, threshold: float, decide: str) -> tuple[float, float, float, float]:
-    """TP, right steps, TN, wrong steps; NaN where scores are missing."""
+def _counts(one: Solution, threshold: float, decide: str) -> tuple[float, ...]:
+    """TP, right steps, TN, wrong steps; first wrong step found, is there one. NaN where scores are missing."""
     if one.reason:
-        return (NAN,) * 4
+        return (NAN,) * 6
     if one.critique is not None:
         raise UsageError(
             f"example {one.judgement.id!r}: PRMBench needs a verdict on every step, and this critic names the first "
@@ -115,24 +115,26 @@ def _counts(one: Solution, threshold: float, decide: str) -> tuple[float, float,
     called = [level > threshold for level in levels]
     right = [said for said, grade in zip(called, one.grades, strict=True) if grade > WRONG]
     wrong = [said for said, grade in zip(called, one.grades, strict=True) if grade == WRONG]
-    return float(sum(right)), float(len(right)), float(len(wrong) - sum(wrong)), float(len(wrong))
+    counts = (sum(right), len(right), len(wrong) - sum(wrong), len(wrong), bool(wrong) and not wrong[0], bool(wrong))
+    return tuple(map(float, counts))
 
 
 _FIGURES = {
     "F1": Ratio(
-        lambda tp, right, tn, wrong: ratio(2 * tp, tp + right + wrong - tn), 1, "right steps", "F1 of right steps"
+        lambda tp, right, tn, wrong, *_: ratio(2 * tp, tp + right + wrong - tn), 1, "right steps", "F1 of right steps"
     ),
     "negative_F1": Ratio(
-        lambda tp, right, tn, wrong: ratio(2 * tn, tn + wrong + right - tp), 3, "wrong steps", "F1 of wrong steps"
+        lambda tp, right, tn, wrong, *_: ratio(2 * tn, tn + wrong + right - tp), 3, "wrong steps", "F1 of wrong steps"
     ),
-    "right_step_accuracy": Ratio(
-        lambda tp, right, _tn, _wrong: ratio(tp, right), 1, "right steps", "right steps called right"
-    ),
+    "right_step_accuracy": Ratio(lambda tp, right, *_: ratio(tp, right), 1, "right steps", "right steps called right"),
     "wrong_step_accuracy": Ratio(
-        lambda _tp, _right, tn, wrong: ratio(tn, wrong), 3, "wrong steps", "wrong steps called wrong"
+        lambda _tp, _right, tn, wrong, *_: ratio(tn, wrong), 3, "wrong steps", "wrong steps called wrong"
     ),
     "step_accuracy": Ratio(
-        lambda tp, right, tn, wrong: ratio(tp + tn, right + wrong), 1, "right steps", "steps called what they are"
+        lambda tp, right, tn, wrong, *_: ratio(tp + tn, right + wrong), 1, "right steps", "steps called what they are"
+    ),
+    "first_error_accuracy": Ratio(
+        lambda *counts: ratio(*counts[4:]), 5, "wrong steps", "first wrong steps called wrong, whatever stands before"
     ),
 }
 

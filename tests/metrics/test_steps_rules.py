@@ -209,8 +209,21 @@ def test_the_worked_counts():
     found = {m.name: m.value for m in prm_steps(js, {}).metrics}
     assert found == pytest.approx({
         "F1": f1, "negative_F1": negative, "right_step_accuracy": 0.8, "wrong_step_accuracy": 0.75,
-        "step_accuracy": 11 / 14,
+        "step_accuracy": 11 / 14, "first_error_accuracy": 1.0,
     })  # fmt: skip
+
+
+def test_the_first_wrong_step_is_found_whatever_stands_before_it_and_whatever_comes_after():
+    js = [
+        judged([1, 0, 0], [0.1, 0.2, 0.9], "a"),  # found, though the step before is doubted too
+        judged([1, 0, 0], [0.9, 0.6, 0.1], "b"),  # the second error alone
+        judged([0], [0.5], "c"),  # 0.5 is not above 0.5
+        judged([1, 1], [0.9, 0.1], "d"),  # nothing to find
+    ]
+    found = {m.name: m for m in prm_steps(js, {}).metrics}["first_error_accuracy"]
+    assert found.value == pytest.approx(2 / 3)
+    [right] = [m for m in prm_steps(js[3:], {}).metrics if m.name == "first_error_accuracy"]
+    assert (right.value, right.note) == (None, "undefined: no wrong steps")
 
 
 def test_the_decision_rule_is_strict_and_may_look_at_differences():
