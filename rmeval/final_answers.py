@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-_SAID = re.compile(r"(?:\banswer\s*(?:is|:|=)|####)[\s:*]*([^\n]+)", re.IGNORECASE)
+_SAID = re.compile(r"(?:\banswer\s*(?:is|:|=)|####)[\s:*]*(?=\S)", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"[.!](?=\s|$)")
 _NUMBER = r"-?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+/\d+|\d+(?:\.\d+)?|\.\d+)"
 _ANY_NUMBER = re.compile(rf"(?<![\w.]){_NUMBER}")
@@ -37,7 +37,7 @@ def final_answer(text: str, *, stated: bool = False) -> str | None:
     boxed = _boxed(text)
     if boxed is not None:
         return boxed
-    said = _SAID.findall(text)
+    said = [text[found.end() :].partition("\n")[0] for found in _SAID.finditer(text)]
     if said:
         return _SENTENCE_END.split(said[-1])[0].strip(" *$")
     numbers = [] if stated else _ANY_NUMBER.findall(text)
