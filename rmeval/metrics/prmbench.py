@@ -5,6 +5,9 @@
 
     PRM-Score = (F1 + negative F1) / 2
 
+Upstream's `similarity` is how far the share of steps called right is from that of the original solution, the mean over
+solutions, and needs the originals beside them.
+
 Ratios without a denominator are 0 (upstream says -1 for them and shows 0).
 Source: ssmisya/PRMBench@a1ae4eab.
 
@@ -13,21 +16,27 @@ What this module does not know: classes and dimensions, which are subsets and se
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from rmeval import stats
 from rmeval.errors import UsageError
 from rmeval.metrics.credit import Credits, Figures, Option, read_options
 from rmeval.metrics.pooled import Ratio, by_subset, pooled_figures, ratio, spread
 from rmeval.metrics.steps import THRESHOLD, WRONG, Solution, solution
 from rmeval.stats import Floats
-from rmeval.types import JSON, NAN, Judgement
+from rmeval.types import JSON, NAN, Judgement, Metric
 
 COUNTS = ("right_passed", "right_steps", "wrong_found", "wrong_steps")
 """What a solution adds: TP, TP + FN, TN, TN + FP."""
-_OPTIONS = {"threshold": THRESHOLD, "decide": Option("score", ("score", "difference"))}
+_OPTIONS = {
+    "threshold": THRESHOLD,
+    "decide": Option("score", ("score", "difference")),
+    "originals": Option("", (), lambda v: isinstance(v, str), "the name of a subset"),
+}
 _DECIDES = {
     "score": "a step is right if it scores above {}",
     "difference": "a step is right if it scores more than {} above the step before (the first one: above 0)",
@@ -79,12 +88,13 @@ def prm_score(judgements: Sequence[Judgement], options: Mapping[str, JSON]) -> C
 
     Options: `threshold`, 0.5, above which a step is right; `decide`: `score`, by its score, or `difference`, by what it
     adds to the score of the step before (upstream does so for one family, with threshold -0.05); `part`: `score`, or
-    `F1` for rows without wrong steps. A missing step score makes the solution missing (upstream leaves steps without a
-    prediction out). Components are counts per solution.
+    `F1` for rows without wrong steps; `originals`, a subset that has no part in it, see `prm_steps`. A missing step
+    score makes the solution missing (upstream leaves steps without a prediction out). Components are counts per
+    solution.
     """
     chosen = read_options("prm_score", options, {**_OPTIONS, "part": Option("score", ("score", "F1"))})
     rows, most = [], dict.fromkeys(COUNTS, 2.0)  # the most that a solution can add: a count, never a share
-    for one in (solution(j, "prm_score") for j in judgements):
+    for one in (solution(j, "prm_score") for j in _changed(judgements, chosen["originals"])):
         counts = _counts(one, chosen["threshold"], chosen["decide"])
         wrong = one.grades.count(WRONG)
         for name, count in zip(COUNTS, counts, strict=False):
@@ -142,7 +152,9 @@ _FIGURES = {
 def prm_steps(judgements: Sequence[Judgement], options: Mapping[str, JSON]) -> Figures:
     """What PRM-Score is made of, over all rows and per subset: `F1 negative_F1 right_step_accuracy ...`.
 
-    Options: `threshold` and `decide` as in `prm_score`. A figure about wrong steps is undefined where there are none.
+    Options: `threshold` and `decide` as in `prm_score`; `originals`, the subset that holds the solutions which the
+    others were made from: `<subset>_x` from `<originals>_x`. With them there is `similarity`. A figure about wrong
+    steps is undefined where there are none.
     """
     chosen = read_options("prm_steps", options, _OPTIONS)
     decided = f"pooled; {_DECIDES[chosen['decide']].format(format(chosen['threshold'], 'g'))}"
@@ -150,10 +162,42 @@ def prm_steps(judgements: Sequence[Judgement], options: Mapping[str, JSON]) -> F
     def count(one: Solution) -> tuple[float, ...]:
         return _counts(one, chosen["threshold"], chosen["decide"])
 
+    parts = by_subset(_changed(judgements, chosen["originals"]))
+    pooled = [
+        metric
+        for subset, rows in parts.items()
+        for metric in pooled_figures([solution(j, "prm_steps") for j in rows], subset, count, _FIGURES, decided)
+    ]
+    if not chosen["originals"]:
+        return Figures(tuple(pooled))
+    shares = {j.id: _share(count(solution(j, "prm_steps"))) for j in judgements}
     return Figures(
-        tuple(
-            metric
-            for subset, rows in by_subset(judgements).items()
-            for metric in pooled_figures([solution(j, "prm_steps") for j in rows], subset, count, _FIGURES, decided)
-        )
+        (*pooled, *(_similarity(rows, subset, shares, chosen["originals"]) for subset, rows in parts.items()))
     )
+
+
+def _changed(judgements: Sequence[Judgement], originals: str) -> list[Judgement]:
+    """All but the originals."""
+    return [j for j in judgements if not originals or j.subset != originals]
+
+
+def _share(counts: Sequence[float]) -> float:
+    """Share of the steps called right; NaN where scores are missing."""
+    tp, right, tn, wrong = counts[:4]
+    return (tp + wrong - tn) / (right + wrong) if right + wrong > 0 else NAN
+
+
+def _similarity(rows: Sequence[Judgement], subset: str | None, shares: Mapping[str, float], originals: str) -> Metric:
+    """The mean distance of a solution's share of steps called right from its original's."""
+    pairs = [(j.cluster, shares[j.id], shares.get(f"{originals}{j.id.removeprefix(j.subset)}", NAN)) for j in rows]
+    # upstream leaves out an original of which no step is called right
+    compared = [(c, abs(share - before)) for c, share, before in pairs if before != 0]
+    there = [(c, value) for c, value in compared if not math.isnan(value)]
+    missing = len(compared) - len(there)
+    words = "mean distance of the share of steps called right from that of the original; originals without any left out"
+    if not there:
+        return Metric("similarity", None, subset, n_missing=missing, note="undefined: no solution with its original")
+    values = [value for _, value in there]
+    around = stats.mean_interval(values, [c for c, _ in there], (0.0, 1.0))
+    ci = (around.low, around.high) if around else None
+    return Metric("similarity", math.fsum(values) / len(values), subset, ci, len(values), missing, note=words)

@@ -26,6 +26,8 @@ Reading: TypeAlias = "Generator[Any, None, tuple[str, ...]]"
 """Examples, and after the last one the notes about them."""
 
 RIGHT, WRONG, UNLABELLED = 1, 0, -1
+ORIGINAL = "correct"
+"""The subset of solutions that others were made from."""
 
 
 @dataclass(slots=True)
@@ -78,9 +80,12 @@ def steps(rows: Iterable[Row], card: SuiteCard, layout: Layout | None, seed: int
     wrong steps; `labels`, one per step: true or 1, false or 0, null for not labelled. `outcome` says whether the final
     answer is right; without it a solution is right that has no wrong step.
     Options: `base`, the index of the first step, 0 or 1; `past_end = "drop"` drops and counts indices of `error_steps`
-    past the last step, which are refused otherwise; `repeated = "first"` keeps the first row of an id.
+    past the last step, which are refused otherwise; `repeated = "first"` keeps the first row of an id;
+    `originals = "SUBSET"` adds the solutions that the rows of a subset were made from, all steps right, as the subset
+    `correct`: roles `original_prompt`, `original_steps`.
     """
     del seed
+    originals = card.options.get("originals")
     base, past_end, repeated = _options(card)
     fields = fields_of(card, layout)
     seen = _Seen()
@@ -96,9 +101,14 @@ def steps(rows: Iterable[Row], card: SuiteCard, layout: Layout | None, seed: int
         return prompt, (Candidate("\n".join(parts), parts),), Labels((float(right),), (grades,))
 
     there = _null_is_none(rows, fields)
+    if originals is not None:
+        there = _with_originals(there, card, fields, originals)
     kept = _first_of_each(there, fields, seen) if repeated == "first" else there
-    yield from read_examples(kept, card, layout, ("steps", "first_error", "error_steps", "labels", "outcome"), body)
+    yield from read_examples(kept, card, layout, _ROLES, body)
     return seen.notes()
+
+
+_ROLES = ("steps", "first_error", "error_steps", "labels", "outcome", "original_prompt", "original_steps")
 
 
 _KNOWN: Mapping[str, tuple[Any, ...]] = {
@@ -111,8 +121,11 @@ _KNOWN: Mapping[str, tuple[Any, ...]] = {
 
 def _options(card: SuiteCard) -> tuple[int, str, str]:
     for name, value in card.options.items():
+        if name == "originals":
+            continue
         if name not in _KNOWN:
-            raise UsageError(f"suite {card.name!r}: unknown option {name!r}. {near_miss(name, _KNOWN)}".rstrip())
+            hint = near_miss(name, (*_KNOWN, "originals"))
+            raise UsageError(f"suite {card.name!r}: unknown option {name!r}. {hint}".rstrip())
         if value not in _KNOWN[name] or isinstance(value, bool):
             raise UsageError(
                 f"suite {card.name!r}: option {name!r} is {value!r}, not one of {', '.join(map(repr, _KNOWN[name]))}"
@@ -127,6 +140,25 @@ def _null_is_none(rows: Iterable[Row], fields: Mapping[str, str]) -> Iterator[Ro
     for row in rows:
         null = column in row.values and row.values[column] is None
         yield Row({**row.values, column: -1}, row.place) if null else row
+
+
+def _with_originals(rows: Iterable[Row], card: SuiteCard, fields: Mapping[str, str], subset: object) -> Iterator[Row]:
+    """After each row of the subset, its original as a row: the same columns, none of its steps wrong."""
+    needed = ("prompt", "steps", "error_steps", "subset", "original_prompt", "original_steps")
+    if not isinstance(subset, str) or (lacking := [role for role in needed if role not in fields]):
+        said = f"needs the fields {', '.join(lacking)}" if isinstance(subset, str) else "must name a subset"
+        raise UsageError(f"suite {card.name!r}: option 'originals' {said}")
+    for row in rows:
+        yield row
+        values = row.values
+        if values.get(fields["subset"]) == subset:
+            original: dict[str, Any] = {
+                fields["prompt"]: values.get(fields["original_prompt"]),
+                fields["steps"]: values.get(fields["original_steps"]),
+                fields["error_steps"]: [],
+                fields["subset"]: ORIGINAL,
+            }
+            yield Row({**values, **original}, row.place)
 
 
 def _first_of_each(rows: Iterable[Row], fields: Mapping[str, str], seen: _Seen) -> Iterator[Row]:

@@ -8,8 +8,10 @@ from statistics import fmean
 import pytest
 from command import rmeval
 from made_steps import by, first_below, grades, run_steps, step_scores
-from own_suites import assert_same, json_lines, json_list, parquet, sample, sample_file, without
+from own_suites import assert_same, json_lines, json_list, parquet, replayed, sample, sample_file, without
 
+from rmeval.errors import UsageError
+from rmeval.readers.process import steps
 from rmeval.suites import load_suite
 
 PROCESS, PRM = "processbench", "prmbench"
@@ -208,6 +210,44 @@ def test_prmbench_pools_steps_and_averages_classes_into_dimensions(tmp_path):
         assert found[name, None]["value"] == pytest.approx(fmean(classes[m] for m in members))
 
 
+def test_prmbench_originals_add_what_the_errors_were_put_into(tmp_path):
+    data = load_suite("prmbench:originals").load(sample_file(PRM))
+    [original] = [one for one in data.examples if one.subset == "correct"]
+    [row] = [row for row in sample(PRM) if row["classification"] == "redundency"]
+    assert original.id == "correct_own_p1_0"
+    assert original.candidates[0].steps == tuple(row["original_process"])
+    assert original.labels.step_grades == ((1, 1, 1),)
+    assert [one for one in data.examples if one is not original] == list(
+        load_suite(PRM).load(sample_file(PRM)).examples
+    )
+
+    scores = {one.id: [0.9, 0.2, 0.9, 0.9, 0.9][: len(one.candidates[0].steps)] for one in data.examples}
+    plain = run_steps(PRM, tmp_path / "plain", {k: v for k, v in scores.items() if k != original.id})
+    found = with_originals(tmp_path / "more", scores)
+    assert found["PRM-Score", None]["value"] == plain["PRM-Score", None]["value"]
+    assert found["F1", None] == plain["F1", None]
+    # two of three steps of the original are called right, and so are three of the four with a redundant one
+    assert found["similarity", "redundency"]["value"] == pytest.approx(3 / 4 - 2 / 3)
+    assert found["similarity", "circular"]["value"] == 0.0
+    # the sample's only solution of another problem has no original
+    assert (found["similarity", "multi_solutions"]["value"], found["similarity", None]["n_missing"]) == (None, 1)
+    assert ("similarity", None) not in plain
+    none_right = with_originals(tmp_path / "none", scores | {original.id: [0.1, 0.1, 0.1]})
+    assert none_right["similarity", None]["value"] is None  # as upstream: nothing to compare with
+
+
+def with_originals(work, scores):
+    rows = {key: {"step_scores": [steps]} for key, steps in scores.items()}
+    return replayed("prmbench:originals", sample_file(PRM), work, rows)
+
+
+def test_prmbench_originals_say_what_they_lack():
+    suite = load_suite("prmbench:originals")
+    card = suite.card.model_copy(update={"fields": {k: v for k, v in suite.card.fields.items() if "_prompt" not in k}})
+    with pytest.raises(UsageError, match="'originals' needs the fields original_prompt"):
+        list(steps([], card, None, 0))
+
+
 DIMENSIONS = {
     "simplicity": ("redundency", "circular"),
     "soundness": ("counterfactual", "step_contradiction", "domain_inconsistency", "confidence"),
@@ -233,6 +273,9 @@ def test_prmbench_counts(dev_data):
         steps[one.subset] += len(one.candidates[0].steps)
         wrong[one.subset] += one.labels.step_grades[0].count(0)
     assert (sum(steps.values()), sum(wrong.values())) == (83371, 13149)
+    more = load_suite("prmbench:originals").load(dev_data / "prmbench")
+    assert more.complete
+    assert Counter(one.subset for one in more.examples)["correct"] == len(more.examples) - 6211 == 758
     assert wrong["missing_condition"] == 1869
     assert steps["multi_solutions"] == 2241
     assert data.notes == (
