@@ -57,6 +57,8 @@ def serving(folder: Path, log: Path, *more: str, name: str = "smollm2", port: in
         *("--dtype", "float32", "--max-model-len", "4096", "--enforce-eager"),
         # only what a request says counts: without this the checkpoint's generation_config.json fills in the rest
         *("--generation-config", "vllm"),
+        # JSON on one line: left free, a weak model breaks lines until it may write no more
+        *("--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}'),
         *more,
     ]
     with log.open("wb") as out:
