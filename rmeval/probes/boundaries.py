@@ -146,7 +146,7 @@ def _shifts(rows: Sequence[_Row], splits: Sequence[str], pairs: _Pairs) -> list[
 
     share = (0.0, 1.0) if unit else None
     return [
-        Curve("reward", "mean reward", "mean reward of a response",
+        Curve("level", "mean reward", "mean reward of a response",
               tuple(mean_point(name, [r.rewards[s] for r in rows], clusters, share) for s, name in enumerate(splits))),
         Curve("shift", "mean shift", "mean of the second reward minus the first",
               tuple(mean_point(at, moved(i, j, float), clusters, (-1.0, 1.0) if unit else None) for i, j, at in pairs)),

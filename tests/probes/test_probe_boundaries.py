@@ -62,7 +62,7 @@ def test_counts_and_shifts_are_what_loops_say(two, probe):
     assert (probe.splits, probe.examples, probe.responses, probe.prompts) == (("line", "sentence"), 24, 72, 12)
     for name, rows in (("line", a), ("sentence", b)):
         assert value(probe, "steps", "steps per response", name).value == pytest.approx(fmean(n for n, _ in rows))
-        assert value(probe, "reward", "mean reward", name).value == pytest.approx(fmean(v for _, v in rows))
+        assert value(probe, "level", "mean reward", name).value == pytest.approx(fmean(v for _, v in rows))
     at = "line to sentence"
     shifts = [y - x for (_, x), (_, y) in zip(a, b, strict=True)]
     assert value(probe, "shift", "mean shift", at).value == pytest.approx(fmean(shifts))
@@ -119,7 +119,7 @@ def test_three_readings_have_three_pairs(two):
 def test_another_aggregate_of_the_steps_can_be_asked_for(two):
     found = probe_boundaries({"line": two[0], "sentence": two[1]}, "max")
     expected = fmean(max(s) for j in two[0] for s in j.step_scores)
-    assert value(found, "reward", "mean reward", "line").value == pytest.approx(expected)
+    assert value(found, "level", "mean reward", "line").value == pytest.approx(expected)
 
 
 def test_a_missing_reward_makes_its_pair_missing_and_is_counted(two):
