@@ -99,7 +99,8 @@ def _labelled(row: Mapping[str, Any], rule: MCRule, threshold: float) -> Labelle
         raise BadRow("has 'labels' already")
     columns = [name for name in ("counts", "mc") if row.get(name) is not None]
     if len(columns) != 1:
-        raise BadRow("has both 'counts' and 'mc'" if columns else f"no 'counts'. {near_miss('counts', row)}".rstrip())
+        hint = near_miss("counts", row) or ("To roll out: --model MODEL" if row.get("answer") is not None else "")
+        raise BadRow("has both 'counts' and 'mc'" if columns else f"no 'counts'. {hint}".rstrip())
     [column] = columns
     counts, texts = row[column], row.get("steps")
     if not isinstance(counts, Sequence) or isinstance(counts, str):

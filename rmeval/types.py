@@ -176,7 +176,7 @@ Part: TypeAlias = Chat | Piece
 
 At: TypeAlias = Literal["last", "marks", "completion", "next"]
 """Where to read: the last token of the text, every mark, every token of the conversation's last turn, or the place
-after the conversation at which the assistant would begin to write."""
+after the conversation at which the assistant would begin to write, or go on where the last turn is its own."""
 
 Read: TypeAlias = Literal["head", "tokens", "vocabulary_mean", "next_logprob", "next_logprobs", "text"]
 """What to read there: the head's outputs; of a language model the logits of named tokens, the mean of all logits, the

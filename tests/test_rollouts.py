@@ -234,6 +234,14 @@ def test_bad_models_are_refused(tmp_path, tiny_reward_model):
         assert words in got.stderr
 
 
+def test_rows_with_answers_and_no_model_say_what_is_missing(tmp_path):
+    got, labelled = label(
+        tmp_path, [{"prompt": "count", "steps": ["3"], "answer": 7}], "--store", tmp_path / "s.sqlite"
+    )
+    assert (got.code, labelled) == (2, None)
+    assert "no 'counts'. To roll out: --model MODEL" in got.stderr
+
+
 def test_every_bad_row_is_named():
     fine = {"prompt": "p", "steps": ["a"], "answer": "7"}
     bad = [

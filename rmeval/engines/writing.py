@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rmeval.errors import UsageError
 from rmeval.types import Finish, Sampling
 
 WRITING = 1
@@ -45,6 +46,8 @@ def write(
     """Go on with each row of ids, at least one long, as its sampling says."""
     import torch
 
+    if "past_key_values" not in inspect.signature(model.forward).parameters:
+        raise UsageError(f"{type(model).__name__} keeps no keys and values of what it has read: it cannot write here")
     found = [Written() for _ in rows]
     prompts = list(dict.fromkeys(map(tuple, rows)))
     draws = [_draws(ids, sampling) for ids, sampling in zip(rows, how, strict=True)]

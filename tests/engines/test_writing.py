@@ -204,3 +204,13 @@ def test_the_plain_template_keeps_its_own_space(tmp_path):
         [encoded] = engine.encoder.encode([asked("?", begun=begun)])
         said = engine.tokenizer(" yes no</s>", add_special_tokens=False)["input_ids"]
         assert engine.encoder.written(said, encoded) == text
+
+
+def test_a_model_without_a_cache_cannot_write():
+    from transformers import MambaConfig, MambaForCausalLM
+
+    from rmeval.engines.writing import write
+
+    model = MambaForCausalLM(MambaConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, state_size=4))
+    with pytest.raises(UsageError, match="MambaForCausalLM keeps no keys and values"):
+        write(model, [[1, 2]], [Sampling()], stops=frozenset(), device="cpu")
