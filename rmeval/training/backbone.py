@@ -13,12 +13,18 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from rmeval.engines.templates import PLAIN
+from rmeval.engines.templates import PLAIN, PLAIN_AHEAD
 from rmeval.errors import UsageError
 from rmeval.training.heads import REWARD, Head, module_of, name_of
 
-PLAIN_TEMPLATE = "{{- bos_token if bos_token else '' -}}\n" + PLAIN + "{{- eos_token if eos_token else '' -}}\n"
-"""`PLAIN` with the special tokens of the tokenizer it is written into: a causal head is read at eos."""
+PLAIN_TEMPLATE = (
+    "{{- bos_token if bos_token else '' -}}\n"
+    + PLAIN
+    + f"{{%- if add_generation_prompt -%}}{{{{- '{PLAIN_AHEAD}' -}}}}"
+    + "{%- elif eos_token -%}{{- eos_token -}}{%- endif -%}\n"
+)
+"""`PLAIN` with the special tokens of the tokenizer it is written into: a causal head is read at eos, and a language model
+begins to write where the assistant's turn begins."""
 
 _PAD = "<|pad|>"
 
