@@ -23,7 +23,7 @@ PLAIN_TEMPLATE = (
     + f"{{%- if add_generation_prompt -%}}{{{{- '{PLAIN_AHEAD}' -}}}}"
     + "{%- elif eos_token -%}{{- eos_token -}}{%- endif -%}\n"
 )
-"""`PLAIN` with the special tokens of the tokenizer it is written into: a causal head is read at eos, and a language model
+"""`PLAIN` with the special tokens of the tokenizer it is written into: a causal head is read at eos, a language model
 begins to write where the assistant's turn begins."""
 
 _PAD = "<|pad|>"
