@@ -188,7 +188,9 @@ class _Run:
             export.write_logs(out, history, summary)
             curves.draw(out, history, self.task)
             probes = self._probes(data, tokenizer)
-            saved = export.save(out, trainer.model, about, probes, lora=bool(config.lora), merge=config.merge)
+            # training in bf16 leaves the model's forward in bf16; what is written, and read again, is fp32
+            plain = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+            saved = export.save(out, plain, about, probes, lora=bool(config.lora), merge=config.merge)
             card.write(out, self.task, about, metrics, described)
             if config.verify_export:
                 difference = export.verify(saved, probes)
