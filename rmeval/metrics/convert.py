@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from rmeval.errors import UsageError, near_miss
 from rmeval.metrics.debias import decide
-from rmeval.metrics.verdicts import ANSWERED, check_order, contests, winners
+from rmeval.metrics.verdicts import ANSWERED, contests, winners
 from rmeval.types import NAN, Judgement
 
 
@@ -118,12 +118,10 @@ def win_share(judgement: Judgement, unparsed: str = "missing", verdicts: str = M
 
 def _comparisons(j: Judgement, verdicts: str) -> Iterator[tuple[tuple[int, ...], frozenset[int] | None, str | None]]:
     """(candidates compared, who is favoured, why nobody is) of each comparison."""
-    if verdicts == MEAN:
-        for row in j.verdicts:
-            check_order(row, j)
-            yield row.order, winners(row, j.id), row.reason or "unparsed"
-        return
     for rows in contests(j):
+        if verdicts == MEAN:
+            yield from ((row.order, winners(row, j.id), row.reason or "unparsed") for row in rows)
+            continue
         decision = decide(verdicts, rows, j.id)
         yield rows[0].order, decision.favoured, decision.reason
 

@@ -15,7 +15,7 @@ from rmeval.metrics.agreement import cohen_kappa, cross_table
 from rmeval.metrics.convert import missing_reason
 from rmeval.metrics.credit import Credits, Figures, Linear, Option, read_options
 from rmeval.metrics.tally import CONVERT, Tally, top_of
-from rmeval.metrics.verdicts import winners
+from rmeval.metrics.verdicts import ANSWERED, winners
 from rmeval.types import JSON, NAN, Judgement, Metric
 
 TIE = -1
@@ -39,7 +39,7 @@ def majority_label(judgements: Sequence[Judgement], options: Mapping[str, JSON])
     for j in judgements:
         _check_pair(j, "majority_label")
         said, reason = _outcome(j, tally, chosen["aggregate"])
-        if reason and reason in {"unparsed", "refused"} and chosen["unparsed"] == "wrong":
+        if reason in ANSWERED and chosen["unparsed"] == "wrong":
             credit, reason = 0.0, None
             tally.unread = True
         else:

@@ -15,9 +15,9 @@ from statistics import fmean
 from rmeval.errors import UsageError
 from rmeval.metrics.convert import MEAN, missing_reason
 from rmeval.metrics.credit import Credits, Linear, Option, is_number_or_null, read_options
-from rmeval.metrics.debias import SAYS, decide, mean_credit
+from rmeval.metrics.debias import SAYS, by_order, decide, mean_credit
 from rmeval.metrics.tally import CONVERT, VERDICTS, Tally, right_of, top_of
-from rmeval.metrics.verdicts import ANSWERED, TIES, tie_credit, winners
+from rmeval.metrics.verdicts import ANSWERED, TIES, contests, fault, tie_credit, winners
 from rmeval.types import JSON, NAN, UNREAD, Judgement
 
 _TIE_WORDS = {
@@ -109,11 +109,12 @@ def _verdict_credit(
 ) -> tuple[float, str | None, bool]:
     """(credit, why it is missing, whether a tie decides it) of verdicts that each show all candidates."""
     unread = {"missing": None, "wrong": 0.0, "chance": len(right) / len(j.grades)}[unparsed]
+    (rows,) = contests(j)
     if verdicts == MEAN:
-        value = mean_credit(j.verdicts, lambda top: tie_credit(top, right, ties), unread, j.id)
-        tied = any(len(winners(row, j.id) or ()) > 1 for row in j.verdicts)
+        value = mean_credit(rows, lambda top: tie_credit(top, right, ties), unread, j.id)
+        tied = any(len(winners(row, j.id) or ()) > 1 for row in rows)
         return value, missing_reason(j) if math.isnan(value) else None, tied
-    favoured, reason = decide(verdicts, j.verdicts, j.id)
+    favoured, reason = decide(verdicts, rows, j.id)
     if favoured is not None:
         return tie_credit(favoured, right, ties), None, 0 < len(favoured & right) < len(favoured)
     if reason in ANSWERED and unread is not None:
@@ -210,17 +211,17 @@ def both_orders(judgements: Sequence[Judgement], options: Mapping[str, JSON]) ->
     """Pairs judged in both orders: LLMBar's rule.
 
     Components: `accuracy`, the mean of the two orders; `order_1` (data order), `order_2`; `correct_both`; `agreement`,
-    the same outcome in both orders. The last verdict of an order counts. A verdict that could not be read is wrong, and
-    two such agree. Equal scores are right in one order and wrong in the other. No options.
+    the same outcome in both orders. A verdict that could not be read is wrong, and two such agree; a call that failed
+    is missing. Equal scores are right in one order and wrong in the other. No options.
     """
     chosen = read_options("both_orders", options, {"aggregate": CONVERT["aggregate"]})
     tally = Tally()
     for j in judgements:
         right = _right_of_pair(j, "both_orders")
-        outcome: dict[tuple[int, int], frozenset[int] | None] = {}
+        outcome: dict[tuple[int, ...], frozenset[int] | None] = {}
         if j.verdicts and not j.scores:
-            outcome = _last_per_order(j)
-            reason = None if len(outcome) == 2 else "not_recorded"
+            outcome = _per_order(j)
+            reason = fault(j.verdicts) or (None if len(outcome) == 2 else "not_recorded")
         else:
             scored = tally.scores(j, chosen["aggregate"], "missing")
             top = top_of(scored.values)
@@ -280,8 +281,9 @@ def judgebench(judgements: Sequence[Judgement], options: Mapping[str, JSON]) -> 
         by_verdict = bool(j.verdicts) and not j.scores
         single = not by_verdict if chosen["single_game"] is None else bool(chosen["single_game"])
         if by_verdict:
-            outcome = _last_per_order(j)
-            reason = None if outcome.keys() >= {(0, 1)} and (single or len(outcome) == 2) else "not_recorded"
+            outcome = _per_order(j)
+            played_enough = outcome.keys() >= {(0, 1)} and (single or len(outcome) == 2)
+            reason = fault(j.verdicts) or (None if played_enough else "not_recorded")
         else:
             scored = tally.scores(j, chosen["aggregate"], "missing")
             reason, s = scored.reason, scored.values
@@ -326,11 +328,10 @@ def _right_of_pair(j: Judgement, rule: str) -> frozenset[int]:
     return right
 
 
-def _last_per_order(j: Judgement) -> dict[tuple[int, int], frozenset[int] | None]:
-    """The winners by order shown; a later row of the same order (a retry, a synthesis) replaces an earlier one."""
-    outcome: dict[tuple[int, int], frozenset[int] | None] = {}
+def _per_order(j: Judgement) -> dict[tuple[int, ...], frozenset[int] | None]:
+    """The winners by order shown; several votes of an order become the one that most of them name."""
     for row in j.verdicts:
         if sorted(row.order) != [0, 1]:
             raise UsageError(f"example {j.id!r}: verdict order {list(row.order)} is not [0, 1] or [1, 0]")
-        outcome[row.order[0], row.order[1]] = winners(row, j.id)
-    return outcome
+    (rows,) = contests(j)
+    return by_order(rows, j.id)

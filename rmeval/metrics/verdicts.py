@@ -54,13 +54,16 @@ def tie_credit(top: frozenset[int], right: frozenset[int], ties: str) -> float:
 
 
 def contests(j: Judgement) -> list[tuple[Verdict, ...]]:
-    """The verdict rows of an example, those about the same candidates together; a critic's rows are not among them."""
-    found: dict[frozenset[int], list[Verdict]] = {}
+    """The verdict rows of an example, those about the same candidates together; a critic's rows are not among them.
+
+    A later row of the same order and vote (a retry, a synthesis of both orders) replaces an earlier one.
+    """
+    found: dict[frozenset[int], dict[tuple[tuple[int, ...], int], Verdict]] = {}
     for row in j.verdicts:
         check_order(row, j)
         if len(row.order) > 1:
-            found.setdefault(frozenset(row.order), []).append(row)
-    return [tuple(found[shown]) for shown in sorted(found, key=sorted)]
+            found.setdefault(frozenset(row.order), {})[row.order, row.vote] = row
+    return [tuple(found[shown].values()) for shown in sorted(found, key=sorted)]
 
 
 def check_order(row: Verdict, judgement: Judgement) -> None:

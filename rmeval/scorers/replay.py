@@ -8,8 +8,9 @@
     {"id": "...", "ratings": [[...], ...]}          one list of votes per candidate
 
 A critic is shown one solution: its order is [0] and its verdict "-1", or the 0-based number of the first wrong step.
-Several rows of one id add their verdicts; anything else twice is an error. null is a missing score. Ids that the file
-lacks are missing scores; ids that the suite lacks are an error, since they mean another suite or another version.
+Several rows of one id add their verdicts, and verdicts on the same order are votes; anything else twice is an error.
+null is a missing score. Ids that the file lacks are missing scores; ids that the suite lacks are an error, since they
+mean another suite or another version.
 
 What this module does not know: what the texts were, and which candidate is right.
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import re
 import string
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,7 @@ class Replay:
             if not (before.verdicts and kinds == ["verdicts"]):
                 raise UsageError(f"{where}: id {row['id']!r} stands in line {self.lines[row['id']]} already")
             found = replace(before, verdicts=before.verdicts + found.verdicts)
+        found = replace(found, verdicts=_as_votes(found.verdicts))
         self.rows[row["id"]] = found
         self.lines.setdefault(row["id"], number)
 
@@ -133,6 +136,16 @@ def _verdicts(value: Any, where: str) -> tuple[Verdict, ...]:
     if not isinstance(value, list) or not value:
         raise UsageError(f"{where}: a list of objects with `order` and `verdict`")
     return tuple(_verdict(item, f"{where}[{i}]") for i, item in enumerate(value))
+
+
+def _as_votes(verdicts: tuple[Verdict, ...]) -> tuple[Verdict, ...]:
+    """Rows of the same order are votes, numbered as they come."""
+    seen: Counter[tuple[int, ...]] = Counter()
+    numbered = []
+    for row in verdicts:
+        numbered.append(replace(row, vote=seen[row.order]))
+        seen[row.order] += 1
+    return tuple(numbered)
 
 
 def _verdict(item: Any, where: str) -> Verdict:

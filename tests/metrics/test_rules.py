@@ -25,7 +25,9 @@ def judged(scores=(), grades=None, name="x", **more):
 
 
 def verdicts(*rows, grades=(1.0, 0.0), **more):
-    return judged(grades=grades, verdicts=tuple(Verdict(order, said) for order, said in rows), **more)
+    """Each row is a vote of its own."""
+    said = tuple(Verdict(order, one, vote=vote) for vote, (order, one) in enumerate(rows))
+    return judged(grades=grades, verdicts=said, **more)
 
 
 def credit(rule, judgement, component="accuracy", **options):
@@ -252,10 +254,21 @@ def test_both_orders_equal_scores_are_half_whatever_the_label(label):
     assert rules.both_orders([judged([3.0, 3.0], grades)], {}).ties == {"x"}
 
 
-def test_both_orders_last_verdict_of_an_order_counts_and_a_lacking_order_is_missing():
-    retried = verdicts(((0, 1), "B"), ((1, 0), "B"), ((0, 1), "A"))
-    assert credit(rules.both_orders, retried) == 1
+def test_a_retry_replaces_and_a_vote_counts_beside_others():
+    again = (Verdict((0, 1), "B"), Verdict((1, 0), "B"), Verdict((0, 1), "A"))
+    for rule in (rules.both_orders, rules.judgebench, rules.accuracy):
+        assert credit(rule, judged(grades=(1.0, 0.0), verdicts=again)) == 1
+    votes = verdicts(((0, 1), "B"), ((1, 0), "B"), ((0, 1), "A"), ((0, 1), "B"))
+    assert credit(rules.both_orders, votes, "order_1") == 0
+    assert credit(rules.both_orders, votes) == 0.5
+    assert credit(rules.judgebench, votes) == 0
+
+
+def test_both_orders_need_both_and_a_failed_call_is_missing():
     assert reason(rules.both_orders, verdicts(((0, 1), "A"))) == {"not_recorded"}
+    failed = judged(grades=(1.0, 0.0), verdicts=(Verdict((0, 1), "A"), Verdict((1, 0), None, "timeout")))
+    assert reason(rules.both_orders, failed) == {"timeout"}
+    assert reason(rules.judgebench, failed) == {"timeout"}
     assert reason(rules.both_orders, judged([1.0, NAN])) == {"non_finite"}
     with pytest.raises(UsageError, match="two candidates"):
         rules.both_orders([judged([1.0, 0.0, 0.0])], {})
