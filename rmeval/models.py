@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rmeval import arguments, samples, strict_json
-from rmeval.cards import ScorerCard, StepsCard, TokenCard, read_card
+from rmeval.cards import ScorerCard, read_card
+from rmeval.conventions import StepsCard, TokenCard
 from rmeval.errors import UsageError, near_miss
 from rmeval.metrics.convert import scores_of
 from rmeval.plugins import ENGINES, JUDGES, SCORER_CARDS, SCORERS

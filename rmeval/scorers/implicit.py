@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Literal
 
-from rmeval.cards import StepsCard
+from rmeval.conventions import StepsCard
 from rmeval.errors import UsageError
 from rmeval.scorers.process import absent, parts, sigmoid, steps_of, summed_up
 from rmeval.types import JSON, NAN, Arity, Chat, Conversation, Mark, Message, Reply, Request, Score, Turn, View

@@ -1,6 +1,6 @@
 """Pairwise models: one reading of a prompt and two candidates, which says by how much the first is better.
 
-How the two are shown is data (`rmeval.cards.PairCard`); what is read is a log-odds v, P(first is better) = sigma(v):
+How the two are shown is data (`rmeval.conventions.PairCard`); read is a log-odds v, P(first is better) = sigma(v):
 
     marked  (PairRM)     v = mean over the head's outputs of (output at the first candidate - at the second)
     chat    (RLHFlow)    v = logit of the token that names the first - logit of the token that names the second
@@ -21,7 +21,7 @@ import math
 import re
 from collections.abc import Mapping
 
-from rmeval.cards import PairCard
+from rmeval.conventions import PairCard
 from rmeval.errors import UsageError
 from rmeval.types import (
     JSON,

@@ -1,7 +1,7 @@
 """Process reward models: a score per step, read at a place that is known by construction.
 
-How steps are shown and what is read is data (`rmeval.cards.StepsCard`): the text around a step, the token at which it
-is read, the order of the classes, the link function. The score of a step is
+How steps are shown and what is read is data (`rmeval.conventions.StepsCard`): the text around a step, the token at
+which it is read, the order of the classes, the link function. The score of a step is
 
     softmax    the probability of the right classes          sigmoid    sigma of the one number that is read
     none       the number itself
@@ -20,7 +20,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from rmeval.cards import StepsCard, TokenCard
+from rmeval.conventions import StepsCard, TokenCard
 from rmeval.errors import UsageError, near_miss
 from rmeval.metrics.convert import AGGREGATES, aggregate_steps
 from rmeval.scorers import splitting

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from rmeval.cards import TokenCard
+from rmeval.conventions import TokenCard
 from rmeval.errors import UsageError, near_miss
 from rmeval.types import JSON, Arity, Chat, Conversation, Mark, Message, Request, Score, Special, Text, Turn, View
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rmeval import checks, runner
-from rmeval.cards import StepsCard
+from rmeval.conventions import StepsCard
 from rmeval.engines.checkpoint import Checkpoint
 from rmeval.engines.encoding import NOWHERE, Encoder
 from rmeval.engines.roles import PolicyAndReference

@@ -19,8 +19,9 @@ from tokenizers import AddedToken
 
 from rmeval import runner
 from rmeval.api import score_many
-from rmeval.cards import PairCard, ScorerCard, read_card
+from rmeval.cards import ScorerCard, read_card
 from rmeval.content import content_folder
+from rmeval.conventions import PairCard
 from rmeval.errors import UsageError
 from rmeval.metrics.rules import accuracy
 from rmeval.models import load_model
