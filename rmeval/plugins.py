@@ -192,10 +192,10 @@ METRICS = Registry(
 PROBES = Registry(
     "probe",
     {
-        "steps": "rmeval.cli.probe:steps",
-        "boundaries": "rmeval.cli.probe:boundaries",
-        "best-of-n": "rmeval.cli.probe:best_of_n",
-        "overopt": "rmeval.cli.probe:overopt",
+        "steps": "rmeval.cli.probe.stored:steps",
+        "boundaries": "rmeval.cli.probe.stored:boundaries",
+        "best-of-n": "rmeval.cli.probe.pools:best_of_n",
+        "overopt": "rmeval.cli.probe.pools:overopt",
     },
     packages=False,
 )

@@ -1,0 +1,102 @@
+"""What every probe prints and writes: panels as tables, the figure and the document, and the flags they share.
+
+What this module does not know: how any probe computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rmeval.cli import output
+
+if TYPE_CHECKING:
+    from rmeval.probes.curves import Curve, Point
+
+Aggregate = Annotated[str | None, typer.Option(help="How step scores become rewards: prod, min, last, mean, ...")]
+Seed = Annotated[int, typer.Option(help="Draws subsets and resamples.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write the figure (SVG, PNG) and the JSON here.")
+]
+
+
+def finish(
+    document: dict[str, Any],
+    title: str,
+    curves: Sequence[Curve],
+    notes: Sequence[str],
+    out: Path | None,
+    name: str,
+    as_json: bool,
+) -> None:
+    """Write the files, then print one document, or panel by panel and what is to be said."""
+    write_figure(out, name, document, title, curves)
+    if as_json:
+        output.json_document(document)
+        return
+    output.line(f"{title}: {document['prompts']} prompts{'' if document['complete'] else ' (incomplete)'}")
+    print_panels(curves)
+    for note in notes:
+        output.line(note)
+    if out:
+        output.line(f"figure: {out / f'{name}.svg'}")
+
+
+def write_figure(out: Path | None, name: str, document: dict[str, Any], title: str, curves: Sequence[Curve]) -> None:
+    """Write NAME.json, NAME.svg and NAME.png below a folder, if there is one."""
+    from rmeval.probes.plots import draw
+    from rmeval.results import check_writable, write_whole
+
+    if out is None:
+        return
+    check_writable(out)
+    for suffix, content in {"json": f"{output.json_text(document)}\n".encode(), **draw(title, curves)}.items():
+        write_whole(out / f"{name}.{suffix}", content)
+
+
+def print_panels(everything: Sequence[Curve]) -> None:
+    """A table per panel, what its columns mean, and what is undefined."""
+    from rmeval.probes.curves import reasons
+
+    panels: dict[str, list[Curve]] = {}
+    for curve in everything:
+        if curve.points:
+            panels.setdefault(curve.panel, []).append(curve)
+    for panel, curves in panels.items():
+        columns = [column for curve in curves for column in (curve.name, "n")]
+        rows = [
+            (_place(points[0].at), *(cell for point in points for cell in _cells(point)))
+            for points in zip(*(curve.points for curve in curves), strict=True)
+        ]
+        output.table(panel, ("at", *columns), rows, right=columns)
+        for curve in curves:
+            output.line(f"  {curve.name}: {curve.what}")
+            for note, places in _notes(curve).items():
+                output.line(f"    undefined at {', '.join(places)}: {note}")
+        output.line()
+    for reason, names in reasons(everything).items():
+        output.line(f"undefined: {', '.join(names)}: {reason}")
+
+
+def _place(at: float | str) -> str:
+    return at if isinstance(at, str) else f"{at:g}"
+
+
+def _cells(point: Point) -> tuple[str, str]:
+    """Value with interval, and how many stand behind it."""
+    n = f"{point.n} ({point.n_missing} missing)" if point.n_missing else str(point.n)
+    if point.value is None:
+        return "-", n
+    ci = f" [{point.ci[0]:.3f}, {point.ci[1]:.3f}]" if point.ci else ""
+    return f"{point.value:.3f}{ci}", n
+
+
+def _notes(curve: Curve) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for point in curve.points:
+        if point.value is None:
+            found.setdefault(point.note, []).append(_place(point.at))
+    return found
