@@ -10,7 +10,7 @@ Names of metrics (a contract; `subset` is None for the whole suite, else a secti
     <headline>[missing=wrong|right] bounds, where scores are missing
     tie_rate missing_rate unparsed_rate
     null:length null:random null:constant     the headline of scorers that know nothing; again per section
-    calibration:* scale:* length:* style:* agreement:* mde    see `rmeval.metrics.diagnostics`
+    calibration:* scale:* length:* style:* agreement:* judge:* mde    see `rmeval.metrics.diagnostics`
 
 A section or headline that lacks an expected subset has no value and says which; it is never a mean over what is there.
 

@@ -13,6 +13,9 @@ import math
 import pytest
 from command import rmeval
 
+from rmeval.metrics import rules
+from rmeval.results import load_result
+
 EXACT = 1e-9
 TABLE = [("A", "B")] * 60 + [("B", "A")] * 10 + [("A", "A")] * 20 + [("B", "B")] * 5 + [("A", None)] * 5
 """What the judge says with the right candidate first, and with it second."""
@@ -103,6 +106,20 @@ def test_every_headline_of_the_table_follows_from_the_stored_verdicts(judge):
         head = rescored(result, *options)["metrics"][0]
         assert head["value"] == pytest.approx(value, abs=EXACT), options
         assert (head["n"], head["n_missing"]) == (100 - missing, missing), options
+
+
+def test_the_official_rules_of_judgebench_and_llmbar_on_the_table(judge):
+    result, _ = judge(TABLE)
+    rows = load_result(result).judgements
+
+    def mean(rule, component="accuracy", **options):
+        earned = [row.value for row in rule(rows, options).rows if row.component == component]
+        return sum(earned) / len(earned)
+
+    assert mean(rules.judgebench) == pytest.approx(0.65, abs=EXACT)
+    assert mean(rules.judgebench, single_game=True) == pytest.approx(0.85, abs=EXACT)
+    assert mean(rules.both_orders) == pytest.approx(0.75, abs=EXACT)
+    assert mean(rules.both_orders, "correct_both") == pytest.approx(0.60, abs=EXACT)
 
 
 def test_what_a_judge_did_not_give_is_said_and_never_guessed(judge):

@@ -232,6 +232,15 @@ def test_a_judge_that_rates_nothing_is_a_failure_and_not_silent():
     assert judge_calls.unread_share(rows) == 1
 
 
+def test_two_ratings_that_could_not_be_read_are_no_draw():
+    # JudgeLM scores both -1, which is level, which is a draw
+    lost = rated(0, [NAN], [NAN], reasons=("unparsed", "unparsed"))
+    found = named([lost, rated(1, [5], [5]), rated(2, [7], [5])])
+    assert found["judge:rating_ties"].value == 0.5
+    assert found["judge:rating_ties"].n_missing == 1
+    assert found["judge:parse_failure"].value == pytest.approx(2 / 6)
+
+
 # --- length, writers, prior ------------------------------------------------------------------------------------------
 
 
