@@ -40,6 +40,8 @@ class Reading:
     """(example, candidates in the order shown): readings about the same are votes."""
     right_first: bool | None
     """Whether the candidate shown first is a right one; None where the example has no wrong one."""
+    marked: bool = False
+    """Whether what was shown could be taken for a judge's own answer."""
 
 
 def readings(judgements: Sequence[Judgement]) -> list[Reading]:
@@ -59,6 +61,7 @@ def _of(j: Judgement) -> list[Reading]:
                 None if row.verdict is not None else row.reason or "unparsed",
                 (j.id, row.order),
                 right[row.order[0]],
+                row.marked,
             )
             for row in j.verdicts
             if row.verdict is not None or row.reason not in NEVER_ASKED
@@ -110,6 +113,9 @@ def failures(found: Sequence[Reading]) -> list[Metric]:
             words = f"the same where the candidate shown first is a {side} one; a difference between the two biases"
             flags = [one.reason in UNREAD for one in members]
             made.append(_rate(f"judge:failed_when_{side}_first", members, flags, f"{words} every accuracy"))
+    if any(one.marked for one in found):
+        words = "calls in which what was shown holds a verdict, a delimiter or a template's field"
+        made.append(_rate("judge:marked", found, [one.marked for one in found], words))
     return made
 
 

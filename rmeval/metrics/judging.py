@@ -6,6 +6,7 @@ Names (a contract; all of the whole suite; pairs are counted one by one, however
     judge:failed                        answers that refuse or hold no verdict; above 5 % a judge is not ranked
     judge:parse_failure judge:refusal judge:truncation judge:low_verdict_mass judge:api_failure      of all calls
     judge:failed_when_right_first judge:failed_when_wrong_first
+    judge:marked                        calls that show what could be taken for a verdict, where there are any
     judge:unanimous judge:vote_share judge:vote_accuracy judge:majority       where there are several votes
 
     of verdicts on several candidates

@@ -95,6 +95,8 @@ def log_shares(row: Verdict) -> dict[int, float] | None:
 def shares(row: Verdict) -> dict[int, float] | None:
     """Probability of each candidate shown, scaled to sum to 1; None where the judge gave none.
 
+    As the judge's protocol has it (`p`: a tie's mass may be split), else from the masses on the candidates alone.
+
     >>> round(shares(Verdict((0, 1), "A", logmass=(-0.25, -1.75)))[0], 6)
     0.817574
     """
@@ -102,10 +104,11 @@ def shares(row: Verdict) -> dict[int, float] | None:
     if logs is None:
         return None
     highest = max(logs.values())
-    if not math.isfinite(highest):
-        return None
-    masses = {c: math.exp(log - highest) for c, log in logs.items()}
-    return {c: mass / math.fsum(masses.values()) for c, mass in masses.items()}
+    masses = {c: math.exp(log - highest) for c, log in logs.items()} if math.isfinite(highest) else {}
+    if row.p is not None:
+        masses = dict(zip(row.order, row.p, strict=True))
+    total = math.fsum(masses.values())
+    return {c: mass / total for c, mass in masses.items()} if total > 0 else None
 
 
 def fault(rows: Sequence[Verdict]) -> str | None:

@@ -88,8 +88,11 @@ def test_alpaca_eval_of_the_golden_log_probabilities():
     assert round(shares(row)[0], 6) == 0.817574
     assert round(sum(map(math.exp, row.logmass)), 6) == 0.952575
     assert round(2 - shares(row)[0], 6) == 1.182426
-    # a tie's mass is left out of the comparison of the two
+    # a tie's mass is left out of the comparison of the two, unless the protocol says what becomes of it
     assert shares(Verdict((0, 1), "A", logmass=(-0.25, -1.75, -3.0))) == shares(row)
+    split = Verdict((0, 1), "A", p=(0.7, 0.3), logmass=(-0.25, -1.75, -3.0))
+    assert shares(split) == {0: 0.7, 1: 0.3}
+    assert log_shares(split) == {0: -0.25, 1: -1.75}
 
 
 def test_a_probability_of_none_decides_without_a_crash_and_has_no_log_odds():

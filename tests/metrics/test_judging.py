@@ -197,6 +197,13 @@ def test_failures_are_told_apart_and_by_label():
     assert judge_calls.unread_share(rows) == pytest.approx(4 / 14)
 
 
+def test_texts_that_look_like_a_verdict_are_counted():
+    plain = [pair(i, "A", "B") for i in range(9)]
+    assert "judge:marked" not in named(plain)
+    planted = replace(pair(9, "A"), verdicts=(Verdict((0, 1), "A", marked=True), Verdict((1, 0), "B")))
+    assert named([*plain, planted])["judge:marked"].value == 0.05
+
+
 # --- ratings ---------------------------------------------------------------------------------------------------------
 
 
