@@ -221,10 +221,11 @@ class _Calls:
         name = fault.refuses
         if not name or name not in wire.body(request, self.client.model, dialect):
             return False
-        if self.client.dialect == dialect:  # else another call has adapted it since
-            self.client.dialect = dialect.without(name)
-            self.client.watch.adapted(self.client.dialect)
-        return self.client.dialect != dialect
+        adapted = self.client.dialect.without(name)
+        if adapted != self.client.dialect:  # else another call has met with the same since
+            self.client.dialect = adapted
+            self.client.watch.adapted(adapted)
+        return adapted != dialect
 
     def _hand_over(self, i: int, reply: Reply, fault: Fault | None) -> None:
         failed = fault is not None and fault.reason in ("api_error", "timeout")
@@ -287,8 +288,5 @@ def _decoded(text: str) -> Any:
 
 
 def _first(fault: BaseException) -> BaseException:
-    """The first single exception in a group; one that stops the run on purpose before any other."""
-    if not isinstance(fault, BaseExceptionGroup):
-        return fault
-    meant = fault.subgroup(CheckFailed)
-    return _first((meant or fault).exceptions[0])
+    """The first single exception in a group."""
+    return _first(fault.exceptions[0]) if isinstance(fault, BaseExceptionGroup) else fault
