@@ -19,6 +19,7 @@ from rmeval.errors import UsageError
 
 MAX_LINE = 64 * 2**20
 """Bytes in one line, or in one whole JSON document that is not line-based times sixteen."""
+_BLOCK = 2**20
 
 
 def loads(text: str | bytes, where: str, *, constants: bool = False) -> Any:
@@ -59,14 +60,21 @@ def open_bytes(path: Path) -> IO[bytes]:
 
 def read(path: Path, *, constants: bool = False) -> Any:
     """One JSON document from a file."""
+    return loads(_whole(path), str(path), constants=constants)
+
+
+def _whole(path: Path) -> bytes:
+    """All bytes of a file within the limit, block by block: asked for all at once, that much memory is taken first."""
+    content = bytearray()
     with open_bytes(path) as handle:
         try:
-            content = handle.read(16 * MAX_LINE + 1)
+            while block := handle.read(_BLOCK):
+                content += block
+                if len(content) > 16 * MAX_LINE:
+                    raise UsageError(f"{path}: larger than {16 * MAX_LINE >> 20} MiB")
         except (OSError, EOFError) as fault:
             raise UsageError(f"{path}: cannot be read: {fault}") from None
-    if len(content) > 16 * MAX_LINE:
-        raise UsageError(f"{path}: larger than {16 * MAX_LINE >> 20} MiB")
-    return loads(content, str(path), constants=constants)
+    return bytes(content)
 
 
 def read_lines(path: Path, *, constants: bool = False) -> Iterator[tuple[int, Any]]:
@@ -98,13 +106,7 @@ def read_items(path: Path, *, constants: bool = False) -> Iterator[tuple[int, An
 
     Raises `UsageError` where the file holds no list, and with the line where an element is not sound.
     """
-    with open_bytes(path) as handle:
-        try:
-            content = handle.read(16 * MAX_LINE + 1)
-        except (OSError, EOFError) as fault:
-            raise UsageError(f"{path}: cannot be read: {fault}") from None
-    if len(content) > 16 * MAX_LINE:
-        raise UsageError(f"{path}: larger than {16 * MAX_LINE >> 20} MiB")
+    content = _whole(path)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as fault:
