@@ -42,6 +42,23 @@ def model(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def counting_places(tmp_path_factory):
+    """A model that learns a vector for each position, so that a wrong position shows."""
+    from transformers import GPT2Config
+
+    folder = tmp_path_factory.mktemp("models") / "gpt2"
+    tok = sm.byte_tokenizer(sm.CHATML + AHEAD)
+    config = GPT2Config(
+        vocab_size=len(tok), n_embd=32, n_layer=2, n_head=4, n_positions=256, initializer_range=0.3,
+        bos_token_id=1, eos_token_id=2, pad_token_id=None,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tok.save_pretrained(folder)
+    return folder
+
+
 def theirs(folder, question: str, max_tokens: int, **more) -> tuple[str, int]:
     """What transformers' own generate writes, greedily: (text, tokens)."""
     tok = AutoTokenizer.from_pretrained(folder)
@@ -106,13 +123,16 @@ def test_stop_tokens_of_the_generation_config_count_too(tmp_path):
 
 
 @pytest.mark.parametrize("how", [{}, {"temperature": 1.0}, {"temperature": 0.7, "top_p": 0.8}])
-def test_neighbours_order_and_batches_change_no_text(model, how):
-    # equal prompts of two votes differ by the vote alone
-    requests = [asked(q, vote=vote, **how) for q in QUESTIONS for vote in range(2)]
-    alone = [replies(TransformersEngine(Checkpoint(str(model)), batch_size=1), [r])[0].text for r in requests]
+@pytest.mark.parametrize("kind", ["model", "counting_places"])
+def test_neighbours_order_and_batches_change_no_text(request, kind, how):
+    folder = str(request.getfixturevalue(kind))
+    # equal prompts of two votes differ by the vote alone, and prompts end one by one
+    requests = [asked(q, vote=v, max_tokens=4 + 4 * i, **how) for i, q in enumerate(QUESTIONS) for v in range(2)]
+    one = TransformersEngine(Checkpoint(folder), batch_size=1)
+    alone = [replies(one, [r])[0].text for r in requests]
     for size in (3, 12):
         order = random.Random(size).sample(range(12), 12)
-        engine = TransformersEngine(Checkpoint(str(model)), batch_size=size)
+        engine = TransformersEngine(Checkpoint(folder), batch_size=size)
         shuffled = [r.text for r in replies(engine, [requests[i] for i in order])]
         assert [shuffled[order.index(i)] for i in range(12)] == alone
     different = sum(a != b for a, b in zip(alone[::2], alone[1::2], strict=True))
