@@ -438,7 +438,14 @@ def test_critics_vote_and_need_steps():
         ("pandalm", "Tie\n\n### Reason: equal", "tie"),
         ("prometheus-relative", "Feedback: so. [RESULT] B", "B"),
         ("auto-j", "So, the final decision is Response 2.", "B"),
-        ("vl-rewardbench", "Overall Judgment: Answer 1 is better.", "A"),
+        ("vl-rewardbench", "Answer 2 is better? **Overall\nJudgment**: Answer 1 is slightly better.", None),
+        (
+            "vl-rewardbench",
+            "Therefore Answer 2 is better ... Overall Judgment:\n- **Answer 1** is the better one.",
+            "A",
+        ),
+        ("vl-rewardbench", "Overall Judgment: Answer 3 is better.", None),
+        ("vl-rewardbench", "Answer 1 is better.", None),
     ],
 )
 def test_presets_read_as_their_official_parser(name, text, verdict):

@@ -224,6 +224,24 @@ def _compared(scores: tuple[str, ...] | list[str], labels: Labels, delta: float)
     return Parsed(verdict) if verdict in labels.values() else UNPARSED
 
 
+_OVERALL = re.compile(
+    r"(?:Overall Judgment|Therefore).*Answer\s*(\d+)\s*is\s*(?:the\s*)?(?:slightly\s*)?better", re.IGNORECASE
+)
+
+
+def vl_rewardbench(text: str, labels: Labels) -> Parsed:
+    """The last "Answer 1 is better" after the first "Overall Judgment" or "Therefore", line breaks and stars taken out.
+
+    vl-rewardbench/VL_RewardBench@e492d65 inference.py process_item, cal.py@7918386.
+
+    >>> vl_rewardbench("**Overall Judgment:** Answer 2 is slightly better.", {"Answer 1": "A", "Answer 2": "B"}).verdict
+    'B'
+    """
+    found = _OVERALL.search(text.replace("\n", "").replace("*", ""))
+    verdict = labels.get(f"Answer {found[1].lstrip('0')}") if found else None
+    return UNPARSED if verdict is None else Parsed(verdict)
+
+
 _BOXED = re.compile(r"\\boxed\{([^}]*)\}")
 
 
@@ -258,5 +276,6 @@ OFFICIAL: dict[str, Parser] = {
     "first_line_scores": first_line_scores,
     "pair_scores": pair_scores,
     "processbench": processbench,
+    "vl_rewardbench": vl_rewardbench,
 }
 """By the name that a protocol card gives."""
