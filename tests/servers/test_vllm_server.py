@@ -172,50 +172,6 @@ def test_a_model_that_the_server_does_not_know_stops_the_run(server, tmp_path):
     assert "smollm2" in answer.stderr  # the server says which it has
 
 
-def judged(model, out: Path, data: Path, *more):
-    """(result, verdicts by example, order and vote) of one run of the command, whose store is beside its results."""
-    from rmeval import results
-
-    answer = rmeval(
-        *("run", model, "--suite", "llmbar", "--data", data, "--out", out, "--store", f"{out}.sqlite"),
-        *("-a", "judge.protocol=pairwise-logprob", "-a", "judge.floor=0", "--json", *more),
-    )
-    assert answer.code == 0, answer.stderr
-    path = max(out.rglob("*.json"))  # the name holds the time
-    view = results.load_result(path)
-    return view.result, {(j.id, v.order, v.vote): v for j in view.judgements for v in j.verdicts}
-
-
-def logit(verdict) -> float:
-    """Of A over B."""
-    return verdict.logmass[0] - verdict.logmass[1]
-
-
-def both_ways(server, judge, data: Path, tmp_path: Path) -> None:
-    """The same judge on the same pairs, in both orders, through the server and in process."""
-    url = ("--base-url", server.base_url)
-    remote, there = judged(f"judge:{server.model}", tmp_path / "there", data, *url)
-    local, here = judged(f"judge:{judge}", tmp_path / "here", data, "-a", "engine.dtype=float32")
-    assert there.keys() == here.keys()
-    assert len(there) == 2 * remote.suite.examples
-    assert remote.usage.tokens == local.usage.tokens  # both render and cut the same texts into the same tokens
-    assert remote.counts.errors == local.counts.errors == 0
-
-    exact = [key for key, verdict in there.items() if not verdict.bounded]
-    assert len(exact) > len(there) / 2
-    far = {key: d for key in exact if (d := abs(logit(there[key]) - logit(here[key]))) > CLOSE}
-    assert far == {}
-    for key in there.keys() - set(exact):  # one label is not among the 20 that the server lists: no more than a bound
-        assert abs(logit(there[key])) <= abs(logit(here[key])) + CLOSE
-    differ = {key: logit(here[key]) for key in there if there[key].verdict != here[key].verdict}
-    print(f"{len(there)} verdicts, {len(there) - len(exact)} bounded; different and near a tie: {differ}")
-    assert {key: margin for key, margin in differ.items() if abs(margin) > NEAR_TIE} == {}
-
-    again, _ = judged(f"judge:{server.model}", tmp_path / "there", data, *url)
-    assert again.counts.cached == again.counts.requests == len(there)
-    assert again.headline == remote.headline
-
-
 def test_a_judge_in_words_answers_in_json_vote_by_vote(server, tmp_path):
     from rmeval import results
     from rmeval.content import content_folder
@@ -242,14 +198,93 @@ def test_a_judge_in_words_answers_in_json_vote_by_vote(server, tmp_path):
     assert view.result.usage.written > 0
 
 
-def test_verdicts_are_those_in_process(server, judge, tmp_path):
+def judged(model, protocol: str, out: Path, data: Path, *more):
+    """(result, verdicts by example, order and vote) of one run of the command, whose store is beside its results."""
+    from rmeval import results
+
+    answer = rmeval(
+        *("run", model, "--suite", "llmbar", "--data", data, "--out", out, "--store", f"{out}.sqlite"),
+        # this judge's next token is often no letter: its verdicts are compared all the same
+        *("-a", f"judge.protocol={protocol}", "-a", "judge.floor=0", "--json", *more),
+    )
+    assert answer.code == 0, answer.stderr
+    path = max(out.rglob("*.json"))  # the name holds the time
+    view = results.load_result(path)
+    return view.result, {(j.id, v.order, v.vote): v for j in view.judgements for v in j.verdicts}
+
+
+@pytest.fixture
+def letters(tmp_path, monkeypatch) -> str:
+    """`pairwise-logprob` with one surface form a label: without those that a server's 20 likeliest tokens leave out."""
     from rmeval.content import content_folder
 
-    both_ways(server, judge, content_folder("suites") / "llmbar" / "sample.jsonl", tmp_path)
+    card = (content_folder("scorers") / "judges" / "pairwise-logprob.toml").read_text(encoding="utf-8")
+    one_form = [line for line in card.splitlines() if not line.startswith('" ')]
+    assert len(one_form) == len(card.splitlines()) - 2
+    folder = tmp_path / "cards" / "scorers" / "judges"
+    folder.mkdir(parents=True)
+    text = "\n".join(one_form).replace('name = "pairwise-logprob"', 'name = "letters"')
+    (folder / "letters.toml").write_text(text, encoding="utf-8")
+    monkeypatch.setenv("RMEVAL_PATH", str(tmp_path / "cards"))
+    return "letters"
 
 
-def test_verdicts_on_llmbar_natural_are_those_in_process(server, judge, dev_data, tmp_path):
+def logit(verdict) -> float:
+    """Of A over B."""
+    return verdict.logmass[0] - verdict.logmass[1]
+
+
+def both_ways(server, judge, protocol: str, data: Path, tmp_path: Path):
+    """The same judge on the same pairs, in both orders: (verdicts through the server, verdicts in process)."""
+    url = ("--base-url", server.base_url)
+    remote, there = judged(f"judge:{server.model}", protocol, tmp_path / "there", data, *url)
+    local, here = judged(f"judge:{judge}", protocol, tmp_path / "here", data, "-a", "engine.dtype=float32")
+    assert there.keys() == here.keys()
+    assert len(there) == 2 * remote.suite.examples
+    assert remote.usage.tokens == local.usage.tokens  # both render the same texts into as many tokens
+    assert remote.counts.errors == local.counts.errors == 0
+    again, _ = judged(f"judge:{server.model}", protocol, tmp_path / "there", data, *url)
+    assert again.counts.cached == again.counts.requests == len(there)
+    assert again.headline == remote.headline
+    return there, here
+
+
+def assert_the_same(there, here) -> None:
+    exact = [key for key, verdict in there.items() if not verdict.bounded]
+    assert len(exact) > len(there) / 2
+    differences = {key: abs(logit(there[key]) - logit(here[key])) for key in exact}
+    differ = {key: logit(here[key]) for key in there if there[key].verdict != here[key].verdict}
+    print(
+        f"{len(there)} verdicts, {len(there) - len(exact)} with a bound for a label; logits differ by at most "
+        f"{max(differences.values()):.2g}; other verdicts, by the logit in process: {differ}"
+    )
+    assert {key: d for key, d in differences.items() if d > CLOSE} == {}
+    for key in there.keys() - set(exact):  # a label that is not listed stands at its upper bound
+        assert abs(logit(there[key])) <= abs(logit(here[key])) + CLOSE
+    assert {key: margin for key, margin in differ.items() if abs(margin) > NEAR_TIE} == {}
+
+
+def test_verdicts_are_those_in_process(server, judge, letters, tmp_path):
+    from rmeval.content import content_folder
+
+    assert_the_same(*both_ways(server, judge, letters, content_folder("suites") / "llmbar" / "sample.jsonl", tmp_path))
+
+
+def test_verdicts_on_llmbar_natural_are_those_in_process(server, judge, letters, dev_data, tmp_path):
     natural = tmp_path / "llmbar" / "Natural"
     natural.mkdir(parents=True)
     shutil.copy(dev_data / "llmbar" / "Dataset" / "LLMBar" / "Natural" / "dataset.json", natural)
-    both_ways(server, judge, natural.parent, tmp_path)
+    assert_the_same(*both_ways(server, judge, letters, natural.parent, tmp_path))
+
+
+def test_the_shipped_protocol_lacks_no_more_than_forms_below_the_20_likeliest(server, judge, tmp_path):
+    """ " A" beside "A" is seldom among them: its mass is missing, and is less than that of the last one listed."""
+    from rmeval.content import content_folder
+
+    sample = content_folder("suites") / "llmbar" / "sample.jsonl"
+    there, here = both_ways(server, judge, "pairwise-logprob", sample, tmp_path)
+    for key, verdict in there.items():
+        assert verdict.verdict == here[key].verdict
+        if not verdict.bounded:
+            for listed, whole in zip(verdict.logmass, here[key].logmass, strict=True):
+                assert listed <= whole + CLOSE
