@@ -196,6 +196,7 @@ PROBES = Registry(
         "boundaries": "rmeval.cli.probe.stored:boundaries",
         "best-of-n": "rmeval.cli.probe.pools:best_of_n",
         "overopt": "rmeval.cli.probe.pools:overopt",
+        "rejection": "rmeval.cli.probe.rejection:rejection",
     },
     packages=False,
 )

@@ -90,6 +90,10 @@ _AT = {
     "reward": "n",
     "gain": "n",
     "over-optimisation": "sqrt(KL), nats",
+    "gold of the kept": "share kept",
+    "uplift": "share kept",
+    "prompts kept": "share kept",
+    "drift": "share kept",
 }
 
 

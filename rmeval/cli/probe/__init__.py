@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from rmeval.cli.probe import pools, stored
+from rmeval.cli.probe import pools, rejection, stored
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -21,3 +21,4 @@ app.command("steps")(stored.steps)
 app.command("boundaries")(stored.boundaries)
 app.command("best-of-n")(pools.best_of_n)
 app.command("overopt")(pools.overopt)
+app.command("rejection")(rejection.rejection)
