@@ -14,16 +14,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rmeval import results, runner
 from rmeval.engines import hygiene
 from rmeval.errors import CheckFailed, UsageError
+from rmeval.gather import unscored
 from rmeval.metrics.convert import missing_reason, scores_of
 from rmeval.metrics.evaluate import evaluate, withhold
 from rmeval.models import Model, load_model
+from rmeval.plugins import METRICS
 from rmeval.progress import note
 from rmeval.protocols import ByStep, FollowsPreset, Priced, Scorer
 from rmeval.records import Counts, DataRecord, EngineRecord, ModelRecord, Result, ScorerRecord, SuiteRecord, Usage
@@ -31,7 +33,7 @@ from rmeval.scorers.ensemble import Ensemble
 from rmeval.scorers.replay import Replay
 from rmeval.store import Store, home
 from rmeval.suites import Data, Suite, load_suite, stratified_sample
-from rmeval.types import NAN, Candidate, Example, Judgement, Labels, Message, Score
+from rmeval.types import NAN, Candidate, Example, Judgement, Labels, Message, Score, Verdict
 
 BENCH_EXAMPLES = 200
 """Examples of a suite while a model trains."""
@@ -392,6 +394,8 @@ def _refuse_without_steps(model: Model, suite: Suite) -> None:
 def _examples(model: Model, suite: Suite, settings: Settings) -> tuple[Data, tuple[Example, ...]]:
     _refuse_without_steps(model, suite)
     data = suite.load(settings.data, settings.seed)
+    if model.kind == "judge" and suite.card.kind == "process":
+        _refuse_unmeasurable(suite, data.examples)
     if isinstance(model.scorer, Replay | Ensemble):
         model.scorer.check_ids({example.id for example in data.examples})
     if settings.limit is None:
@@ -406,6 +410,14 @@ def _answered(served: Mapping[str, int]) -> list[str]:
         note(f"mixed: the server answered with different models: {said}")
         return [f"mixed: answered by different models: {said}"]
     return [f"answered by {said}"] if served else []
+
+
+def _refuse_unmeasurable(suite: Suite, examples: Sequence[Example]) -> None:
+    """Raise `UsageError` where a suite's rule takes no critic's verdict, before anybody is asked for one."""
+    if examples:
+        critique = replace(unscored(examples[0]), verdicts=(Verdict((0,), "-1"),))
+        for section in suite.plan.sections:
+            METRICS.get(section.rule.name)([critique], section.rule.options)
 
 
 def _digest(model: Model) -> str:

@@ -55,7 +55,7 @@ def list_names(
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="A suite, a scorer card, or a judge's protocol.")],
+    name: Annotated[str, typer.Argument(help="A suite, a scorer card, or a judge's protocol (judge:NAME).")],
     data: Data = None,
     examples: Annotated[
         bool, typer.Option("--examples", help="List the examples: id, subset, group, candidates.")
@@ -65,11 +65,12 @@ def show(
 ) -> None:
     """Show what a suite, a scorer card or a judge's protocol says, or a suite's examples."""
     name = name.replace("\N{MINUS SIGN}", "-", 1)
-    if name in JUDGES and name not in SUITES:  # the protocol `judgebench` reads the suite of that name
+    # a protocol and a suite may have one name (judgebench): judge:NAME is the protocol
+    if name.startswith("judge:") or (name in JUDGES and name not in SUITES):
         from rmeval.cards import read_card
         from rmeval.scorers.judge import JudgeCard
 
-        _print_record(read_card(JUDGES.get(name), JudgeCard).model_dump(mode="json"), as_json)
+        _print_record(read_card(JUDGES.get(name.removeprefix("judge:")), JudgeCard).model_dump(mode="json"), as_json)
     elif name in SUITES or name not in (*SCORER_CARDS.names(), *SCORERS.names()):
         _show_suite(name, data, seed, examples, as_json)
     elif name in SCORER_CARDS:
@@ -208,5 +209,9 @@ def _print_record(record: dict[str, Any], as_json: bool) -> None:
         output.json_document(record)
         return
     for key, value in record.items():
-        if value not in (None, "", [], {}):
+        if isinstance(value, str) and "\n" in value.strip():
+            output.line(f"{key}:")
+            for line in value.strip().splitlines():
+                output.line(f"    {line}")
+        elif value not in (None, "", [], {}):
             output.line(f"{key}: {value}")

@@ -55,7 +55,7 @@ def run(
     ] = None,
     max_cost: Annotated[
         float | None,
-        typer.Option(help="Stop before a judge costs more; needs -a engine.price_in= and price_out=."),
+        typer.Option(help="Stop asking once a judge has cost this; needs -a engine.price_in= and price_out=."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; load no weights.")] = False,
     as_json: AsJson = False,
