@@ -63,6 +63,7 @@ from rmeval.metrics.judge_position import Contest, contests_of, position
 from rmeval.metrics.length_control import length_controlled
 from rmeval.metrics.tally import right_of, top_of
 from rmeval.metrics.verdicts import shares, tie_credit
+from rmeval.metrics.writers import Missed, favours
 from rmeval.types import Judgement, Metric, Verdict
 
 HELD_OUT = 50
@@ -278,32 +279,18 @@ def _length_controlled(pairs: Sequence[Contest]) -> Metric:
 
 def _favours(pairs: Sequence[Contest]) -> Iterator[Metric]:
     """Per writer, P(preferred | the other is right) - P(passed over | it is right)."""
-    wrongly: dict[str, list[tuple[bool, float, str]]] = {}
+    missed = []
     for c in pairs:
         mine, other = (c.judgement.models[i] for i in (_right(c), min({*c.shown} - c.right)))
-        missed = 1 - _mean(None)(c)
-        if mine and other and mine != other and not math.isnan(missed):
-            wrongly.setdefault(mine, []).append((False, missed, c.cluster))
-            wrongly.setdefault(other, []).append((True, missed, c.cluster))
-    for model in sorted(wrongly):
-        rows = wrongly[model]
-        prompts = [{cluster for gained, _, cluster in rows if gained is side} for side in (True, False)]
-        if min(map(len, prompts)) < stats.FEW_CLUSTERS:
-            continue
-        codes, n = stats.cluster_codes([cluster for _, _, cluster in rows])
-        sums, counts = np.zeros((n, 2)), np.zeros((n, 2))
-        for code, (gained, missed, _) in zip(codes.tolist(), rows, strict=True):
-            sums[code, int(not gained)] += missed
-            counts[code, int(not gained)] += 1
-        means = sums.sum(axis=0) / counts.sum(axis=0)
-        value = float(means[0] - means[1])
-        drawn = stats.cluster_bootstrap(sums, counts)
+        share = 1 - _mean(None)(c)
+        if mine and other and mine != other and not math.isnan(share):
+            missed.append(Missed(mine, other, share, c.cluster))
+    for model, found in favours(missed).items():
         note = (
-            f"how often {model} is preferred where the other is right ({means[0]:.4g}) less how often the other is "
-            f"where {model} is right ({means[1]:.4g}); of the judge's own family it is self-preference"
+            f"how often {model} is preferred where the other is right ({found.gained:.4g}) less how often the other is "
+            f"where {model} is right ({found.lost:.4g}); of the judge's own family it is self-preference"
         )
-        ci = stats.percentile_interval(drawn[:, 0] - drawn[:, 1], value)
-        yield Metric(f"judge:favours:{model}", value, None, ci, len(rows), note=note, unit="number")
+        yield Metric(f"judge:favours:{model}", found.value, None, found.ci, found.n, note=note, unit="number")
 
 
 # --- ratings and critics ---------------------------------------------------------------------------------------------
