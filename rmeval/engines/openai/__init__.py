@@ -27,6 +27,8 @@ from rmeval.types import JSON, Plan, Reply, Request
 READING = 1
 """Goes into the fingerprint: raise it when the same answer would be read differently."""
 
+MOST_LISTED = 1000
+"""Likeliest tokens that may be asked for; OpenAI lists 20, vLLM as many as it was started with (`--max-logprobs`)."""
 _KINDS_SHOWN = 20
 
 
@@ -71,8 +73,8 @@ class OpenAIEngine:
             value = getattr(self.transport, field)
             if not math.isfinite(value) or value < 0 or (value == 0 and field in seconds):
                 raise UsageError(f"engine.{field}={value}: a number of seconds above 0")
-        if not 1 <= top_logprobs <= 20:
-            raise UsageError(f"engine.top_logprobs={top_logprobs}: from 1 to 20")
+        if not 1 <= top_logprobs <= MOST_LISTED:
+            raise UsageError(f"engine.top_logprobs={top_logprobs}: from 1 to {MOST_LISTED}")
         for name in omit or ():
             if name not in wire.OMISSIBLE:
                 hint = near_miss(name, wire.OMISSIBLE) or f"One of {', '.join(wire.OMISSIBLE)}."

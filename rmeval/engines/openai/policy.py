@@ -34,6 +34,11 @@ _TOO_LONG = re.compile(
     r"context.?(length|window|size)|maximum model length|max_model_len|prompt is too long|too many (input )?tokens",
     re.IGNORECASE,
 )
+_TOO_MUCH_ASKED = re.compile(
+    r"max_(completion_)?tokens\W{0,2}\d+ (cannot be|is) (greater|larger) than|max_(completion_)?tokens is too large",
+    re.IGNORECASE,
+)
+"""vLLM's and OpenAI's words for more tokens to be written than the model can hold at all."""
 _NO_SCHEMA = re.compile(r"response_format|json_schema|structured output|guided|grammar", re.IGNORECASE)
 _REFUSES = re.compile(r"unsupported|unrecogni[sz]ed|not support|not permitted|unknown|extra", re.IGNORECASE)
 
@@ -85,6 +90,9 @@ def of_status(status: int, headers: Mapping[str, str], answer: object, now: date
         return Fault("run", "api_error", kind, f"{text} ({hint})" if text else hint)
     if code.lower() in _FILTERED:
         return Fault("item", "refused", kind, text)
+    if _TOO_MUCH_ASKED.search(said):  # whatever the prompt, so it would be refused every time
+        hint = "the server writes less than that: lower -a judge.max_tokens, or start it with a longer context"
+        return Fault("run", "api_error", kind, f"{text} ({hint})")
     if _TOO_LONG.search(f"{code} {said}"):
         return Fault("item", "truncated", kind, text)
     refuses = _refused_field(param, said) if status in (400, 422) else ""
