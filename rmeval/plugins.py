@@ -194,6 +194,7 @@ PROBES = Registry(
     {
         "steps": "rmeval.cli.probe.stored:steps",
         "boundaries": "rmeval.cli.probe.stored:boundaries",
+        "bias": "rmeval.cli.probe.scores:bias",
         "best-of-n": "rmeval.cli.probe.pools:best_of_n",
         "overopt": "rmeval.cli.probe.pools:overopt",
         "rejection": "rmeval.cli.probe.rejection:rejection",

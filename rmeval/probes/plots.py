@@ -75,6 +75,9 @@ def draw(title: str, curves: Sequence[Curve]) -> dict[str, bytes]:
             first = drawn[0].points
             (_bars if isinstance(first[0].at, str) or len(first) == 1 else _curves)(axis, drawn)
             axis.set_xlabel(_AT.get(panel, axis.get_xlabel()))
+            if panel in _LOGARITHMIC:
+                axis.set_xscale("log", base=2)
+                axis.xaxis.set_major_formatter("{x:g}")
     return made.files
 
 
@@ -94,7 +97,11 @@ _AT = {
     "uplift": "share kept",
     "prompts kept": "share kept",
     "drift": "share kept",
+    "accuracy by length": "log2 (right length / wrong length)",
+    "score by length": "characters",
+    "pull": "log-odds per standard deviation",
 }
+_LOGARITHMIC = ("score by length",)
 
 
 def _curves(axis: Any, curves: Sequence[Curve]) -> None:
