@@ -7,7 +7,22 @@ from __future__ import annotations
 
 import typer
 
-from rmeval.cli import board, compare, data, fetch, import_, label, listing, probe, run, schema, score, submit, train
+from rmeval.cli import (
+    board,
+    compare,
+    data,
+    export,
+    fetch,
+    import_,
+    label,
+    listing,
+    probe,
+    run,
+    schema,
+    score,
+    submit,
+    train,
+)
 
 app = typer.Typer(
     name="rmeval",
@@ -33,6 +48,7 @@ app.add_typer(label.app, name="label", help="Make labels for training data.")
 app.command("submit")(submit.submit)
 app.command("verify")(submit.verify)
 app.command("import")(import_.import_outputs)
+app.command("export")(export.export)
 app.command("schema")(schema.schema)
 app.command("fetch")(fetch.fetch)
 app.command("check")(listing.check)
