@@ -195,9 +195,11 @@ PROBES = Registry(
         "steps": "rmeval.cli.probe.stored:steps",
         "boundaries": "rmeval.cli.probe.stored:boundaries",
         "bias": "rmeval.cli.probe.scores:bias",
+        "calibration": "rmeval.cli.probe.scores:calibration",
         "best-of-n": "rmeval.cli.probe.pools:best_of_n",
         "overopt": "rmeval.cli.probe.pools:overopt",
         "rejection": "rmeval.cli.probe.rejection:rejection",
+        "robustness": "rmeval.cli.probe.robustness:robustness",
     },
     packages=False,
 )

@@ -208,13 +208,13 @@ class Bin:
     """Wilson's 95 % interval at n."""
 
 
-def bin_edges(confidence: ArrayLike, bins: int = BINS, binning: Binning = "width") -> Floats:
-    """Upper ends of the bins, the last one 1: equal widths of (0.5, 1], or about equally many rows.
+def bin_edges(confidence: ArrayLike, bins: int = BINS, binning: Binning = "width", low: float = 0.5) -> Floats:
+    """Upper ends of the bins, the last one 1: equal widths of (low, 1], or about equally many rows.
 
     Equal confidences share a bin, so there may be fewer bins of equal mass than asked for.
     """
     if binning == "width":
-        return np.linspace(0.5, 1.0, bins + 1)[1:]
+        return np.linspace(low, 1.0, bins + 1)[1:]
     ranked = np.sort(np.asarray(confidence, dtype=np.float64))
     ends = ranked[np.ceil(np.arange(1, bins) * ranked.size / bins).astype(np.intp) - 1]
     return np.unique(np.append(ends, 1.0))
@@ -227,14 +227,18 @@ def reliability(
     *,
     bins: int = BINS,
     binning: Binning = "width",
+    low: float = 0.5,
 ) -> tuple[Bin, ...]:
-    """The bins that hold something. confidence: [P] in [0.5, 1]. correct: [P] in [0, 1], 0.5 for a tie."""
+    """The bins that hold something. confidence: [P] in [low, 1]. correct: [P] in [0, 1], 0.5 for a tie.
+
+    `low` is 0.5 for the confidence in the better one of two, and 0 for probabilities of what may not happen at all.
+    """
     c, y = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
     w = np.ones(c.size) if weights is None else np.asarray(weights, dtype=np.float64)
-    edges = bin_edges(c, bins, binning)
+    edges = bin_edges(c, bins, binning, low)
     where = np.searchsorted(edges, c, side="left")
     n, sums, hits = (np.bincount(where, weights=v, minlength=edges.size) for v in (w, w * c, w * y))
-    lows = np.append(0.5, edges[:-1])
+    lows = np.append(low, edges[:-1])
     filled = []
     for b in np.flatnonzero(n):
         accuracy = min(1.0, float(hits[b] / n[b]))
@@ -250,6 +254,7 @@ def calibration_error(
     *,
     bins: int = BINS,
     binning: Binning = "width",
+    low: float = 0.5,
 ) -> float:
     """Expected calibration error: mean distance of accuracy and confidence over the bins, by their mass.
 
@@ -257,7 +262,7 @@ def calibration_error(
     >>> round(calibration_error(p, [1, 1, 1, 0, 1, 1, 0, 0, 1, 0], bins=5), 6)
     0.183
     """
-    found = reliability(confidence, correct, weights, bins=bins, binning=binning)
+    found = reliability(confidence, correct, weights, bins=bins, binning=binning, low=low)
     return sum(b.n * abs(b.accuracy - b.confidence) for b in found) / sum(b.n for b in found)
 
 
@@ -268,6 +273,7 @@ def null_calibration_error(
     *,
     bins: int = BINS,
     binning: Binning = "width",
+    low: float = 0.5,
     replicates: int | None = None,
     seed: int = 0,
 ) -> tuple[float, float]:
@@ -282,7 +288,7 @@ def null_calibration_error(
     shared = np.arange(c.size) if codes is None else codes
     repeats = replicates or int(np.clip(_DRAWS // max(c.size, 1), 20, 1000))
     order = np.argsort(c, kind="stable")
-    where = np.searchsorted(bin_edges(c, bins, binning), c[order], side="left")
+    where = np.searchsorted(bin_edges(c, bins, binning, low), c[order], side="left")
     starts = np.flatnonzero(np.diff(where, prepend=-1))
     expected = np.add.reduceat(w[order] * c[order], starts)
     rng = np.random.default_rng(seed)

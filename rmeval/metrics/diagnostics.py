@@ -40,9 +40,9 @@ def diagnostics(judgements: Sequence[Judgement], headline: Metric | None = None)
     """All diagnostics of a run that its judgements allow; `headline` is what the resolvable difference is about."""
     found: list[Metric] = []
     if any(len(set(j.grades)) > 1 for j in judgements):
-        found += [*_calibration(judgements), *_length_and_style(judgements)]
+        found += [*margin_figures(judgements), *_length_and_style(judgements)]
     if any(j.votes for j in judgements):
-        found += _agreement(judgements)
+        found += annotator_figures(judgements)
     found += judging(judgements)
     if headline is not None:
         found.append(resolvable(headline))
@@ -52,7 +52,8 @@ def diagnostics(judgements: Sequence[Judgement], headline: Metric | None = None)
 # --- calibration -----------------------------------------------------------------------------------------------------
 
 
-def _calibration(judgements: Sequence[Judgement]) -> list[Metric]:
+def margin_figures(judgements: Sequence[Judgement]) -> list[Metric]:
+    """`calibration:*` and `scale:*`; at least one example must have right and wrong candidates."""
     found = calibration.margins(judgements)
     names = ("temperature", "nll", "brier", "ece")
     if not found.n:
@@ -186,7 +187,8 @@ def _markup(found: style.Preferences, how: str) -> list[Metric]:
 # --- annotators ------------------------------------------------------------------------------------------------------
 
 
-def _agreement(judgements: Sequence[Judgement]) -> list[Metric]:
+def annotator_figures(judgements: Sequence[Judgement]) -> list[Metric]:
+    """`agreement:*`; at least one example must have votes."""
     voted = [j for j in judgements if j.votes and j.grades]
     best, agreed = np.empty(len(voted)), np.empty(len(voted))
     chosen, missing = np.full(len(voted), math.nan), 0

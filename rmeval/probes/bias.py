@@ -291,7 +291,7 @@ def _places(graded: Sequence[Judgement]) -> list[Curve]:
     """Whether the data's order tells which of the wrong responses is liked best; the right one may always be first."""
     panel = "places"
     words = {
-        "best-scored": "share of examples whose wrong response at this place is the best-scored wrong one, ties shared; "
+        "best-scored": "share of examples whose wrong response at this place is the best-scored wrong one; "
         "a place may mean something in the data, such as a style",
         "by chance": "the same if all wrong responses of an example were alike: mean of 1 / wrong responses",
     }

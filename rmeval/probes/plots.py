@@ -18,6 +18,8 @@ from typing import Any
 from rmeval.probes.curves import Curve, Point, reasons
 
 COLUMNS = 3
+RELIABILITY = "reliability "
+"""What the names of panels begin with that show stated shares against those that came true."""
 _GAP = 0.045
 """Distance between the bars of one place, as a share of the panel."""
 
@@ -73,8 +75,13 @@ def draw(title: str, curves: Sequence[Curve]) -> dict[str, bytes]:
         for axis, (panel, drawn) in zip(made.axes.flat, panels.items(), strict=False):
             axis.set_title(panel, fontsize=10)
             first = drawn[0].points
-            (_bars if isinstance(first[0].at, str) or len(first) == 1 else _curves)(axis, drawn)
+            if panel.startswith(RELIABILITY):
+                _reliability(axis, drawn[0])
+            else:
+                (_bars if isinstance(first[0].at, str) or len(first) == 1 else _curves)(axis, drawn)
             axis.set_xlabel(_AT.get(panel, axis.get_xlabel()))
+            if panel.startswith("calibration error"):  # small shares
+                axis.autoscale(axis="x" if isinstance(first[0].at, str) else "y")
             if panel in _LOGARITHMIC:
                 axis.set_xscale("log", base=2)
                 axis.xaxis.set_major_formatter("{x:g}")
@@ -99,6 +106,7 @@ _AT = {
     "drift": "share kept",
     "accuracy by length": "log2 (right length / wrong length)",
     "score by length": "characters",
+    "calibration error of prefixes": "share of the tokens",
     "pull": "log-odds per standard deviation",
 }
 _LOGARITHMIC = ("score by length",)
@@ -114,6 +122,25 @@ def _curves(axis: Any, curves: Sequence[Curve]) -> None:
         axis.fill_between(at, low, high, color=f"C{n}", alpha=0.15, linewidth=0)
     _level([point for curve in curves for point in curve.points], axis.set_ylim, axis.axhline)
     axis.legend(frameon=False, fontsize=7.5)
+
+
+def _reliability(axis: Any, curve: Curve) -> None:
+    """Bins with bars on the diagonal's two sides, each with its count below."""
+    at = [float(point.at) for point in curve.points]
+    floor = 0.5 if min(at) >= 0.5 else 0.0
+    axis.plot([floor, 1], [floor, 1], "--", color="0.6", linewidth=0.8)
+    for place, point in zip(at, curve.points, strict=True):
+        low, high = point.ci or (point.value, point.value)
+        axis.plot([place, place], [low, high], color="C0", linewidth=1.2)
+        axis.annotate(
+            f"{point.n:,}", (place, 0.0), xycoords=("data", "axes fraction"), xytext=(0, 3),
+            textcoords="offset points", fontsize=6.5, color="0.4", rotation=90, ha="center", va="bottom",
+        )  # fmt: skip
+    axis.plot(at, [point.value for point in curve.points], "o-", color="C0", markersize=4, linewidth=1.0)
+    axis.set_xlim(floor - 0.02, 1.02)
+    axis.set_ylim(-0.02, 1.04)
+    axis.set_xlabel("stated")
+    axis.set_ylabel(curve.name)
 
 
 def _bars(axis: Any, curves: Sequence[Curve]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from rmeval.cli.probe import pools, rejection, scores, stored
+from rmeval.cli.probe import pools, rejection, robustness, scores, stored
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -20,6 +20,8 @@ def _about() -> None:
 app.command("steps")(stored.steps)
 app.command("boundaries")(stored.boundaries)
 app.command("bias")(scores.bias)
+app.command("calibration")(scores.calibration)
 app.command("best-of-n")(pools.best_of_n)
 app.command("overopt")(pools.overopt)
 app.command("rejection")(rejection.rejection)
+app.command("robustness")(robustness.robustness)
