@@ -35,7 +35,7 @@ def main() -> NoReturn:
             _end(f"error: argument {argument!r} is not UTF-8: rename the file, or choose a UTF-8 locale", 2)
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it reports each of its retries; we report how it ended
     try:
-        code = app(_with_dashed_names(sys.argv[1:]), standalone_mode=False, prog_name="rmeval")
+        code = app(with_dashed_names(sys.argv[1:]), standalone_mode=False, prog_name="rmeval")
         sys.stdout.flush()
     except RmevalError as error:
         _end(f"error: {error}", error.exit_code)
@@ -63,7 +63,7 @@ def main() -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _with_dashed_names(arguments: list[str]) -> list[str]:
+def with_dashed_names(arguments: list[str]) -> list[str]:
     """Scorers whose names begin with a dash, written so that they are not taken for options."""
     return [MINUS + a[1:] if a in DASHED else a for a in arguments]
 

@@ -17,6 +17,7 @@ from rmeval.cli import (
     label,
     listing,
     probe,
+    reproduce,
     run,
     schema,
     score,
@@ -49,6 +50,7 @@ app.command("submit")(submit.submit)
 app.command("verify")(submit.verify)
 app.command("import")(import_.import_outputs)
 app.command("export")(export.export)
+app.command("reproduce")(reproduce.reproduce)
 app.command("schema")(schema.schema)
 app.command("fetch")(fetch.fetch)
 app.command("check")(listing.check)

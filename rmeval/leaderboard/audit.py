@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,13 @@ class Audit:
 
     examples: int
     candidates: int
-    """Scores compared."""
+    """Scores compared, and readings of a judge."""
     largest: float
     """Largest absolute difference; NaN where nothing could be compared."""
     where: str
     """The example that it is at."""
     beyond: int
-    """Scores that differ by more than the tolerance, and scores that are missing on one side only."""
+    """Scores that differ by more than the tolerance or are missing on one side only, and verdicts that differ."""
     decisions: int
     """Examples whose best candidate is another."""
     differs: tuple[str, ...]
@@ -73,7 +73,7 @@ def audit(
             f"{held.model.name} ({held.model.kind}) holds recorded scores: there is no model to score again"
         )
     suite = load_suite(held.suite.name)
-    loaded = _model(view, model, given or {}, scorer)
+    loaded = model_again(view, model, given or {}, scorer)
     if not loaded.needs_texts:
         raise UsageError(f"{loaded.name} scores no texts: it cannot audit {held.model.name}")
     examples = {e.id: e for e in suite.load(None if suite.card.embedded else data, held.suite.seed).examples}
@@ -91,10 +91,13 @@ def audit(
         title=f"scoring {len(drawn)} examples of {held.model.name} again",
         by_step=suite.card.kind == "process",
     )
-    return _compared(drawn, outcome.judgements, _differs(view, loaded))
+    return compared(drawn, outcome.judgements, _differs(view, loaded))
 
 
-def _model(view: ResultView, name: str | None, given: Mapping[str, Mapping[str, Any]], scorer: str | None) -> Model:
+def model_again(
+    view: ResultView, name: str | None, given: Mapping[str, Mapping[str, Any]], scorer: str | None = None
+) -> Model:
+    """The model of a result with the engine settings that the result states; `name` says where it lies now."""
     held = view.result
     stated = held.engine.model_dump() if held.engine is not None else {}
     engine = {key: stated[key] for key in _ENGINE if stated.get(key) not in (None, "default")}
@@ -114,9 +117,19 @@ def _differs(view: ResultView, loaded: Model) -> tuple[str, ...]:
     return tuple(sorted(key for key in stated.keys() & ours.keys() if stated[key] != ours[key]))
 
 
-def _compared(before: list[Judgement], after: tuple[Judgement, ...], differs: tuple[str, ...]) -> Audit:
+def compared(before: Sequence[Judgement], after: Sequence[Judgement], differs: tuple[str, ...] = ()) -> Audit:
+    """Scores of the same examples in the same order, and a judge's verdicts, reading by reading.
+
+    Raises `UsageError` where an example has another number of scores.
+    """
     largest, where, beyond, candidates, decisions = math.nan, "", 0, 0, 0
     for old, new in zip(before, after, strict=True):
+        decisions += _best(old) != _best(new)
+        if old.verdicts or new.verdicts:
+            said, again = _readings(old), _readings(new)
+            candidates += len(said)
+            beyond += sum(said.get(key, "") != again.get(key, "") for key in said.keys() | again.keys())
+            continue
         a, b = _numbers(old), _numbers(new)
         if len(a) != len(b):
             raise UsageError(f"example {old.id!r}: {len(b)} scores, where the result has {len(a)}")
@@ -129,8 +142,12 @@ def _compared(before: list[Judgement], after: tuple[Judgement, ...], differs: tu
             beyond += gap > TOLERANCE * max(1.0, abs(x))
             if math.isnan(largest) or gap > largest:
                 largest, where = gap, old.id
-        decisions += _best(old) != _best(new)
     return Audit(len(before), candidates, largest, where, beyond, decisions, differs)
+
+
+def _readings(j: Judgement) -> dict[tuple[tuple[int, ...], int], str | None]:
+    """(order shown, vote) -> what was read; None where nothing was."""
+    return {(verdict.order, verdict.vote): verdict.verdict for verdict in j.verdicts}
 
 
 def _numbers(j: Judgement) -> list[float]:
@@ -148,7 +165,7 @@ def _best(j: Judgement) -> frozenset[int]:
 
 def audit_says(found: Audit) -> str:
     """An audit in one line."""
-    largest = "none could be compared" if math.isnan(found.largest) else f"largest difference {found.largest:.3g}"
+    largest = "no numbers to compare" if math.isnan(found.largest) else f"largest difference {found.largest:.3g}"
     at = f" at {found.where!r}" if found.largest > 0 else ""
     other = f"; its fingerprint differs in {', '.join(found.differs)}" if found.differs else ""
     return (
