@@ -20,18 +20,22 @@ Results = Annotated[list[Path] | None, typer.Argument(help="Result files or fold
 @app.command("build")
 def build(
     results: Results = None,
-    out: Annotated[Path, typer.Option(help="Folder of leaderboard.json and index.html.")] = Path("leaderboard/site"),
+    out: Annotated[Path, typer.Option(help="Folder of leaderboard.json and the pages.")] = Path("leaderboard/site"),
+    submissions: Annotated[Path, typer.Option(help="Submissions, each verified before it is shown.")] = Path(
+        "leaderboard/submissions"
+    ),
     board_file: Annotated[Path | None, typer.Option("--board", help="A board.toml; default: the built-in one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print leaderboard.json instead of tables.")] = False,
 ) -> None:
-    """Rank the newest complete result per model and suite, with rank ranges, and write the page."""
+    """Rank the newest complete result or submission per model and suite, with rank ranges, and write the pages."""
     from rmeval.cli.tables import print_board
     from rmeval.content import content_folder
     from rmeval.leaderboard.board import build as build_board
-    from rmeval.leaderboard.board import result_files
+    from rmeval.leaderboard.intake import result_files
 
     files = result_files(results or [Path("results")])
-    board = build_board(files, out, board_file or content_folder("leaderboard") / "board.toml")
+    card = board_file or content_folder("leaderboard") / "board.toml"
+    board = build_board(files, out, card, submissions=submissions)
     print_board(board, out, as_json=as_json)
 
 

@@ -1,6 +1,9 @@
 """From result files to a board: newest complete results, scores recomputed, ranks as ranges, nulls beside them.
 
-    build(paths, out) -> Board       and below `out`: leaderboard.json, index.html, results/ (what the page links to)
+    build(paths, out, submissions=folder) -> Board
+    below `out`: leaderboard.json, results/ (what the pages link to), and the pages of `rmeval.leaderboard.site`
+
+Results of one's own are checked by their headline; submissions are verified in full, and rejected with the code.
 
 Whatever is not on the board is listed with the reason. A missing number is never 0 and never ranked.
 
@@ -10,8 +13,8 @@ What this module does not know: HTML, how rules give credit, where results come 
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import combinations
@@ -26,18 +29,23 @@ from rmeval.compare import common_rows, difference_interval, pair
 from rmeval.content import content_folder
 from rmeval.environment import package_version
 from rmeval.errors import UsageError
-from rmeval.leaderboard.page import render
+from rmeval.leaderboard.detail import Detail, detail
+from rmeval.leaderboard.intake import Sent, excluded, newest, result_files, submitted
+from rmeval.leaderboard.pairs import Duel, duels
 from rmeval.leaderboard.shape import (
+    LEAST_SHARED,
     Board,
     Cell,
+    Correlation,
     Entry,
-    Excluded,
     Null,
     PublishedFigure,
     SuiteBoard,
     Versus,
     to_json,
 )
+from rmeval.leaderboard.site import write_site
+from rmeval.leaderboard.submission import Declared
 from rmeval.metrics.evaluate import headline_items, joint_bootstrap
 from rmeval.metrics.judge_calls import unread_share
 from rmeval.metrics.nulls import NULLS
@@ -74,109 +82,65 @@ class _Scored:
     """The headline, recomputed from the samples."""
     note: str = ""
     """Why it is not ranked; empty where it may be."""
+    sent: Sent | None = None
+    """None for a result of one's own."""
 
 
-def build(paths: Sequence[Path], out: Path, board_toml: Path | None = None, *, built: datetime | None = None) -> Board:
-    """Read result files (or folders of them), rank them per suite and write the board below `out`.
+def build(
+    paths: Sequence[Path],
+    out: Path,
+    board_toml: Path | None = None,
+    *,
+    submissions: Path | None = None,
+    built: datetime | None = None,
+) -> Board:
+    """Read result files (or folders of them) and verified submissions, rank them per suite, write the site to `out`.
 
     Raises `UsageError` for a path that does not exist or a faulty board.toml; a faulty result is excluded and listed.
     """
     card = read_card(board_toml or content_folder("leaderboard") / "board.toml", BoardCard)
-    made_before = out.resolve()
-    views, excluded = _newest(f for f in result_files(paths) if made_before not in f.resolve().parents)
-    boards = []
+    made_before, held_apart = out.resolve(), submissions.resolve() if submissions else None
+    files = [f for f in result_files(paths) if not {made_before, held_apart} & set(f.resolve().parents)]
+    sent, refused = submitted(submissions)
+    views, left_out = newest(files, [view for view, _ in sent])
+    left_out += refused
+    by_path = {view.path: what for view, what in sent}
+    boards: list[SuiteBoard] = []
+    matches: dict[str, tuple[Duel, ...]] = {}
+    details: dict[str, Detail] = {}
     for name in sorted(views):
         suite = load_suite(name)
         scored = []
         for view in views[name]:
             try:
-                scored.append(_recomputed(view, suite, card.most_unread))
+                scored.append(replace(_recomputed(view, suite, card.most_unread), sent=by_path.get(view.path)))
             except UsageError as fault:
-                excluded.append(_excluded(view, str(fault)))
+                left_out.append(excluded(view, str(fault)))
         if scored:
-            boards.append(_suite_board(suite, scored))
+            made = _suite_board(suite, scored)
+            by_file = {_link(one.view): one.view for one in scored}
+            ranked = [by_file[entry.file] for entry in made.entries if entry.rank]
+            matches[name] = duels(ranked, suite)
+            details |= {file: detail(view, suite) for file, view in by_file.items()}
+            boards.append(replace(made, pairs=f"pairs/{results.path_part(name)}.html" if matches[name] else ""))
     board = Board(
         title=card.title,
         built=f"{(built or datetime.now(UTC)).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
         rmeval=package_version(),
         suites=tuple(boards),
-        excluded=tuple(sorted(excluded, key=lambda e: (e.suite, e.model, e.file))),
+        excluded=tuple(sorted(left_out, key=lambda e: (e.suite, e.model, e.file))),
+        correlations=_correlations(boards),
     )
     shown = {entry.file for suite_board in boards for entry in suite_board.entries}
     for view in (view for same_suite in views.values() for view in same_suite):
         if _link(view) in shown:
             _publish(view, out)
     results.write_whole(out / "leaderboard.json", to_json(board).encode("utf-8"))
-    results.write_whole(out / "index.html", render(board).encode("utf-8"))
+    write_site(board, details, matches, out)
     return board
 
 
-# --- which results ---------------------------------------------------------------------------------------------------
-
-
-def result_files(paths: Iterable[Path]) -> list[Path]:
-    """The paths that are files, and all JSON files below those that are folders. Raises `UsageError` for neither."""
-    found: dict[Path, None] = {}
-    for path in paths:
-        if path.is_dir():
-            found.update(dict.fromkeys(sorted(p for p in path.rglob("*.json") if not p.name.startswith("."))))
-        elif path.is_file():
-            found[path] = None
-        else:
-            raise UsageError(f"{path}: no such result file or folder")
-    return list(found)
-
-
-def _newest(files: Iterable[Path]) -> tuple[dict[str, list[ResultView]], list[Excluded]]:
-    """(suite -> newest complete result of each model, everything else and why)."""
-    newest: dict[tuple[str, str], ResultView] = {}
-    excluded = []
-    for file in files:
-        try:
-            view = results.load_result(file)
-        except UsageError as fault:
-            excluded.append(Excluded(file.name, "", "", str(fault).replace(str(file.parent), "…")))
-            continue
-        if why := _unfit(view):
-            excluded.append(_excluded(view, why))
-            continue
-        key = view.result.suite.name, view.result.model.name
-        other = newest.get(key)
-        if other is not None:
-            older, view = sorted((other, view), key=lambda v: (v.result.created, v.path.name))
-            excluded.append(_excluded(older, "an older result; the newest one is shown"))
-        newest[key] = view
-    views: dict[str, list[ResultView]] = defaultdict(list)
-    for (suite, _), view in sorted(newest.items()):
-        views[suite].append(view)
-    return views, excluded
-
-
-def _unfit(view: ResultView) -> str:
-    """Why a result may not stand on a board; empty where it may."""
-    result = view.result
-    if result.withheld:
-        return f"its aggregates are withheld: {result.withheld}"
-    if result.suite.limit is not None:
-        return f"a limited run: {result.suite.examples} examples"
-    if not result.complete:
-        return "; ".join(("incomplete", *result.notes))
-    if result.metric_options:
-        options = ", ".join(f"{key} = {value}" for key, value in sorted(result.metric_options.items()))
-        return f"not the official definition: {options}"
-    try:
-        card = load_suite(result.suite.name).card
-    except UsageError as fault:
-        return str(fault)
-    if card.version != result.suite.version:
-        return f"of version {result.suite.version} of the suite; the card has version {card.version}"
-    if card.labels_sha256 and result.suite.data.labels_sha256 != card.labels_sha256:
-        return "its labels are not those of the card (labels_sha256 differs)"
-    return ""
-
-
-def _excluded(view: ResultView, why: str) -> Excluded:
-    return Excluded(view.path.name, view.result.model.name, view.result.suite.name, why)
+# --- one result -------------------------------------------------------------------------------------------------------
 
 
 def _recomputed(view: ResultView, suite: Suite, most_unread: float) -> _Scored:
@@ -241,7 +205,40 @@ def _suite_board(suite: Suite, scored: Sequence[_Scored]) -> SuiteBoard:
         nulls=_nulls(scored),
         published=tuple(PublishedFigure(p.model, p.value, p.metric, p.source) for p in card.published),
         note="" if standing else "No ranks: no example is scored by every entry." if ranked else "No entry is ranked.",
+        told_apart=standing.told_apart if standing else None,
+        solved_by_all=standing.solved[0] if standing and standing.solved else None,
+        solved_by_none=standing.solved[1] if standing and standing.solved else None,
+        page=f"suites/{results.path_part(suite.name)}.html",
     )
+
+
+def _contamination(one: _Scored, suite: Suite) -> str:
+    """Why an entry may have seen the suite: its sender says so, or a data set that it was trained on is the suite's."""
+    declared = one.sent.declared if one.sent else Declared()
+    if declared.contaminated:
+        return "its sender declares that it has seen this suite"
+    trained = {name.lower() for name in (*one.view.result.model.training_data, *declared.training_data)}
+    own = {hub for layout in suite.card.layouts for hub in (layout.hub, *(s.hub for s in layout.source)) if hub}
+    shared = sorted(hub for hub in own if hub.lower() in trained)
+    return f"trained on {', '.join(shared)}, from which this suite is read" if shared else ""
+
+
+def _correlations(boards: Sequence[SuiteBoard]) -> tuple[Correlation, ...]:
+    """Spearman's correlation of the headlines of entries that are ranked on both suites, for every two suites."""
+    from scipy.stats import rankdata
+
+    found = []
+    for a, b in combinations(boards, 2):
+        left, right = (
+            {e.model: (1 if s.higher_is_better else -1) * e.value for e in s.entries if e.rank and e.value is not None}
+            for s in (a, b)
+        )
+        shared = sorted(left.keys() & right.keys())
+        x, y = (rankdata([side[model] for model in shared]) for side in (left, right))
+        varied = len(shared) >= LEAST_SHARED and x.std() > 0 and y.std() > 0
+        rho = float(np.corrcoef(x, y)[0, 1]) if varied else None
+        found.append(Correlation(a.name, b.name, rho, len(shared)))
+    return tuple(found)
 
 
 def _of_one_draw(scored: Sequence[_Scored], suite: Suite) -> list[_Scored]:
@@ -273,6 +270,9 @@ class _Standing:
     versus: tuple[dict[str, Versus], ...]
     common: int
     resolvable: float | None
+    told_apart: tuple[int, int] | None
+    solved: tuple[float, float] | None
+    """Shares of the common examples on which all earn full credit, and on which none earns anything."""
 
     @classmethod
     def of(cls, views: Sequence[ResultView], suite: Suite, sign: int) -> _Standing | None:
@@ -301,12 +301,18 @@ class _Standing:
             versus[i][name] = Versus(difference, difference_interval(paired, drawn, i, j)[0], adjusted)
         errors = [difference_interval(paired, drawn, i, j)[1] for i, j in combinations(range(k), 2)]
         resolved = [stats.minimum_detectable_effect(se) for se in errors if se > 0]
+        ranks = stats.rank_sets(sign * paired.estimates[:k], sign * drawn[:, :k])
+        couples, credit = k * (k - 1) // 2, paired.values[:, :k]
         return cls(
             models=models,
-            ranks=stats.rank_sets(sign * paired.estimates[:k], sign * drawn[:, :k]),
+            ranks=ranks,
             versus=versus,
             common=overlap.common,
             resolvable=float(np.median(resolved)) if resolved else None,
+            told_apart=(couples - sum(map(len, ranks.tied)) // 2, couples) if couples else None,
+            solved=(float((credit >= 1 - 1e-9).all(axis=1).mean()), float((credit <= 1e-9).all(axis=1).mean()))
+            if np.ptp(paired.weights, axis=1).max() < 1e-12  # elsewhere an item is a slope and not a credit
+            else None,
         )
 
     def placed(self, entry: Entry, i: int) -> Entry:
@@ -355,6 +361,10 @@ def _entry(one: _Scored, suite: Suite, columns: Sequence[str]) -> Entry:
         rmeval=result.environment.rmeval,
         file=_link(view),
         note=one.note,
+        level="recomputed" if one.sent else "own",
+        contaminated=_contamination(one, suite),
+        flags=one.sent.flags if one.sent else (),
+        page=_link(view).replace("results/", "entries/", 1).removesuffix(".json") + ".html",
     )
 
 

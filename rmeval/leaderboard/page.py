@@ -1,15 +1,13 @@
-"""A board as one static HTML page: no script, no network, light and dark, made to be read on a phone as well.
+"""What the pages share: templates with their filters, and where the rows of a suite's table stand.
 
-Everything shown is untrusted text: templates escape, only https links are links, and the page's own policy forbids
-scripts and anything from elsewhere.
+Everything shown is untrusted text: templates escape, only https links are links, and every page's own policy forbids
+inline scripts and anything from elsewhere.
 
-What this module does not know: result files, statistics.
+What this module does not know: which pages there are, result files, statistics.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from rmeval.leaderboard.chart import WIDTH, Axis, axis
-from rmeval.leaderboard.shape import Board, Entry, Null, SuiteBoard, Versus, p_value
+from rmeval.leaderboard.shape import Entry, Null, SuiteBoard, Versus, p_value
+from rmeval.types import Metric
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -59,6 +58,8 @@ class Plot:
     null_labels: tuple[Label, ...]
     coldest: float
     warmest: float
+    left_out: int
+    """Rows that stand only on the suite's own page."""
     width: float = WIDTH
 
     def shade(self, value: float) -> int:
@@ -74,30 +75,9 @@ class Glance:
     shade: int
 
 
-def render(board: Board) -> str:
-    """The page of a board."""
-    style = (TEMPLATES / "board.css").read_text(encoding="utf-8")
-    if any(character in style for character in "<>&\"'"):
-        raise ValueError(
-            "board.css must not hold characters that HTML escapes: the policy's digest is of the plain text"
-        )
-    models = {entry.model for suite in board.suites for entry in suite.entries}
-    return (
-        _templates()
-        .get_template("board.html")
-        .render(
-            board=board,
-            models=len(models),
-            plots={suite.name: plot(suite) for suite in board.suites},
-            overview_rows=_overview(board.suites),
-            style=style,
-            style_sha256=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
-        )
-    )
-
-
-def plot(suite: SuiteBoard) -> Plot:
-    """Where everything of a suite stands."""
+def plot(suite: SuiteBoard, most: int | None = None) -> Plot:
+    """Where everything of a suite stands; of more than `most` rows the best."""
+    rows = _rows(suite)
     shown = [v for e in suite.entries if e.value is not None for v in (e.value, *(e.ci or ()))]
     near = [null for null in suite.nulls if not shown or null.value >= min(shown) - _FAR]
     line = axis([*shown, *(null.value for null in near)])
@@ -111,7 +91,8 @@ def plot(suite: SuiteBoard) -> Plot:
     cells = [c.value for e in suite.entries for c in e.sections.values() if c.value is not None]
     return Plot(
         axis=line,
-        rows=_rows(suite),
+        rows=rows[:most],
+        left_out=max(0, len(rows) - most) if most is not None else 0,
         null_lines=tuple(line.x(null.value) for null in near),
         null_labels=tuple(labels),
         coldest=min(cells, default=0.0),
@@ -148,7 +129,7 @@ def _rows(suite: SuiteBoard) -> tuple[Row, ...]:
     return tuple(sorted(rows, key=place))
 
 
-def _overview(suites: Sequence[SuiteBoard]) -> list[tuple[str, list[Glance | None]]]:
+def overview(suites: Sequence[SuiteBoard]) -> list[tuple[str, list[Glance | None]]]:
     """Per model, one cell per suite; models on most suites first, then by name."""
     names = {entry.model for suite in suites for entry in suite.entries}
     found: dict[str, list[Glance | None]] = {name: [] for name in names}
@@ -163,7 +144,8 @@ def _overview(suites: Sequence[SuiteBoard]) -> list[tuple[str, list[Glance | Non
 
 
 @cache
-def _templates() -> Environment:
+def templates() -> Environment:
+    """The templates: autoescaped, and strict about names."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(
@@ -179,6 +161,20 @@ def _templates() -> Environment:
 
 def _points(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
+
+
+def _metric(m: Metric) -> str:
+    """The value of a metric in its unit: points for a share."""
+    if m.value is None:
+        return "–"
+    return f"{100 * m.value:.1f} %" if m.unit == "fraction" else f"{m.value:.4g}"
+
+
+def _metric_interval(m: Metric) -> str:
+    if m.ci is None:
+        return ""
+    low, high = m.ci
+    return f"{100 * low:.1f} to {100 * high:.1f}" if m.unit == "fraction" else f"{low:.4g} to {high:.4g}"
 
 
 def _signed(value: float) -> str:
@@ -207,6 +203,9 @@ def _is_https(url: str) -> bool:
 
 FILTERS: dict[str, Any] = {
     "points": _points,
+    "metric": _metric,
+    "metric_interval": _metric_interval,
+    "signed2": lambda value: f"{value:+.2f}".replace("-", "−"),
     "tick": lambda value: f"{100 * value:.4g}",
     "signed": _signed,
     "interval": lambda ci: f"{_points(ci[0])} to {_points(ci[1])}",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 SCHEMA = 1
 """The number of the shape of `leaderboard.json`; additions keep it, anything else raises it."""
@@ -64,6 +64,15 @@ class Entry:
     file: str
     """The result file, relative to the page."""
     note: str = ""
+    level: Literal["own", "recomputed"] = "own"
+    """`own`: a result of whoever built the board, its headline recomputed. `recomputed`: a submission of which every
+    metric, and ids and grades as far as the suite's card pins them, were checked from the samples."""
+    contaminated: str = ""
+    """Why it may have seen the suite; empty where nothing says so."""
+    flags: tuple[str, ...] = ()
+    """What a reader should look at: scores that are constant, copied, follow length, ..."""
+    page: str = ""
+    """Its own page, relative to the site."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +121,33 @@ class SuiteBoard:
     published: tuple[PublishedFigure, ...]
     note: str = ""
     """Why there are no ranks, where there are none."""
+    told_apart: tuple[int, int] | None = None
+    """Of how many pairs of ranked entries the order is known, and how many pairs there are; None below two entries."""
+    solved_by_all: float | None = None
+    """Share of the common examples on which every ranked entry earns full credit."""
+    solved_by_none: float | None = None
+    """Share of the common examples on which no ranked entry earns anything."""
+    page: str = ""
+    """Its own page, relative to the site."""
+    pairs: str = ""
+    """The page of entries against entries; empty where fewer than two are ranked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Correlation:
+    """How alike two suites order the entries that stand on both."""
+
+    a: str
+    b: str
+    """Names of the suites."""
+    spearman: float | None
+    """None where fewer than `LEAST_SHARED` entries are shared, or all of them tie on one suite."""
+    n: int
+    """Models with a rank on both."""
+
+
+LEAST_SHARED = 4
+"""Entries on both suites below which no rank correlation is stated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +170,7 @@ class Board:
     rmeval: str
     suites: tuple[SuiteBoard, ...]
     excluded: tuple[Excluded, ...] = ()
+    correlations: tuple[Correlation, ...] = ()
     schema: int = field(default=SCHEMA)
 
 

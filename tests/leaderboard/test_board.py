@@ -13,9 +13,10 @@ from made_results import CARD, PLAN, SHA, at, pairs, scored, write
 
 from rmeval import results
 from rmeval.errors import UsageError
-from rmeval.leaderboard.board import build, result_files
-from rmeval.leaderboard.page import render
+from rmeval.leaderboard.board import build
+from rmeval.leaderboard.intake import result_files
 from rmeval.leaderboard.shape import Board, Entry, SuiteBoard, claim
+from rmeval.leaderboard.site import index
 from rmeval.metrics.plan import RuleSpec
 from rmeval.records import DataRecord
 from rmeval.types import NAN, Judgement, Metric, Verdict
@@ -260,17 +261,23 @@ def test_the_page_is_inert_whatever_a_result_says(folder: Path) -> None:
         .replace("https://example.org/paper", "data:text/html,<script>alert(1)</script>")
     )
     board_of(folder)
-    page = Page((folder.parent / "site" / "index.html").read_text())
-    assert "script" not in page.tags
-    assert "img" not in page.tags
-    assert "<script>alert(1)</script>" in page.text, "the name is shown as it is, as text"
-    assert not [name for name, _ in page.attributes if name.startswith("on")]
-    assert not [name for name, _ in page.attributes if name == "style"]
-    for link in page.links:
-        assert re.fullmatch(r"https://.*|#[a-z0-9-]+|leaderboard\.json|results/[A-Za-z0-9._/-]+\.json", link), link
-    policy = next(v or "" for k, v in page.attributes if k == "content" and "default-src" in (v or ""))
-    assert policy.startswith("default-src 'none'")
-    assert "unsafe" not in policy
+    pages = sorted((folder.parent / "site").rglob("*.html"))
+    assert len(pages) == 5, "first page, suite, pairs, two entries"
+    for path in pages:
+        page = Page(path.read_text())
+        assert page.tags.count("script") == 1
+        assert "img" not in page.tags
+        assert "alert(1)" in page.text, "the name is shown as it is, as text"
+        assert not [name for name, _ in page.attributes if name.startswith("on")]
+        assert not [name for name, _ in page.attributes if name == "style"]
+        for link in page.links:
+            local = r"(\.\./)*(board\.(css|js)|leaderboard\.json|(index|(suites|pairs)/toy-pairs)\.html)"
+            held = r"(\.\./)*(results/[A-Za-z0-9._/-]+\.json|entries/[A-Za-z0-9._/-]+\.html)"
+            assert re.fullmatch(rf"https://.*|#[a-z0-9-]+|{local}|{held}", link), link
+        policy = next(v or "" for k, v in page.attributes if k == "content" and "default-src" in (v or ""))
+        assert policy.startswith("default-src 'none'")
+        assert "unsafe" not in policy
+    assert "<script>alert(1)</script>" in Page((folder.parent / "site" / "index.html").read_text()).text
 
 
 def test_every_link_of_the_page_leads_to_a_file_of_the_site(folder: Path) -> None:
@@ -334,7 +341,7 @@ def test_several_suites_get_an_overview(folder: Path) -> None:
     scored(folder, pairs(2.0), model="both", suite="second")
     scored(folder, pairs(1.0, seed=2), model="one only")
     board = board_of(folder)
-    page = Page(render(board))
+    page = Page(index(board))
     assert [s.name for s in board.suites] == ["second", "toy-pairs"]
     assert "At a glance" in page.text
     assert {"#suite-1", "#suite-2"} <= set(page.links)

@@ -1,0 +1,175 @@
+"""A board as a folder of static pages that work from `file://`: tables, one page per suite, entry and comparison.
+
+    write_site(board, details, duels, out)
+    out/index.html  board.css  board.js  suites/<suite>.html  entries/<model>/<suite>/<run>.html  pairs/<suite>.html
+
+Everything is there without scripts; `board.js` adds sorting, filtering and a choice of two entries. No page asks for
+anything outside the folder: each one's policy says so.
+
+What this module does not know: where numbers come from, result files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rmeval.leaderboard.chart import Axis, Chart, axis, lengths_chart, margins_chart, reliability_chart
+from rmeval.leaderboard.detail import Detail, Histogram
+from rmeval.leaderboard.page import TEMPLATES, overview, plot, templates
+from rmeval.leaderboard.pairs import Duel
+from rmeval.leaderboard.shape import Board, Correlation, Entry, SuiteBoard
+from rmeval.records import Result
+from rmeval.results import write_whole
+
+MOST_ON_INDEX = 25
+"""Rows of a suite's table on the first page; its own page has all."""
+ASSETS = ("board.css", "board.js")
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One result, with its charts."""
+
+    detail: Detail
+    parts: Axis
+    sweep: Axis
+    margins: Chart | None
+    reliability: Chart | None
+    lengths: Chart | None
+    facts: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+    """Groups of (name, value): what ran, on what, where."""
+
+
+def write_site(
+    board: Board, details: Mapping[str, Detail], duels: Mapping[str, Sequence[Duel]], out: Path
+) -> tuple[Path, ...]:
+    """Write all pages; returns their paths. `details` is keyed by the entries' files, `duels` by suite."""
+    pages = {"index.html": index(board)}
+    for suite in board.suites:
+        pages[suite.page] = suite_page(board, suite)
+        if suite.pairs:
+            pages[suite.pairs] = pairs_page(board, suite, duels[suite.name])
+        for entry in suite.entries:
+            pages[entry.page] = entry_page(board, suite, entry, details[entry.file])
+    for name in ASSETS:
+        write_whole(out / name, (TEMPLATES / name).read_bytes())
+    for name, text in pages.items():
+        write_whole(out / name, text.encode("utf-8"))
+    return tuple(out / name for name in pages)
+
+
+def index(board: Board) -> str:
+    """The first page: every suite's best entries, and all entries over all suites."""
+    models = {entry.model for suite in board.suites for entry in suite.entries}
+    return _render(
+        "board.html",
+        "",
+        board=board,
+        models=len(models),
+        plots={suite.name: plot(suite, MOST_ON_INDEX) for suite in board.suites},
+        overview_rows=overview(board.suites),
+        correlations=_by_pair(board.correlations),
+    )
+
+
+def suite_page(board: Board, suite: SuiteBoard) -> str:
+    """All entries of a suite, how far it tells them apart, and how it orders them beside other suites."""
+    beside = [c for c in board.correlations if suite.name in (c.a, c.b)]
+    titles = {s.name: s for s in board.suites}
+    others = [(titles[c.b if c.a == suite.name else c.a], c) for c in beside]
+    return _render("suite_page.html", "../", board=board, suite=suite, plots={suite.name: plot(suite)}, others=others)
+
+
+def entry_page(board: Board, suite: SuiteBoard, entry: Entry, detail: Detail) -> str:
+    """One entry in depth."""
+    return _render("entry.html", "../../../", board=board, suite=suite, entry=entry, one=drawn(detail))
+
+
+def pairs_page(board: Board, suite: SuiteBoard, duels: Sequence[Duel]) -> str:
+    """The best entries of a suite against each other."""
+    names = list(dict.fromkeys(name for duel in duels for name in (duel.a, duel.b)))
+    places = {name: i for i, name in enumerate(names)}
+    shown = [(duel, places[duel.a], places[duel.b], _gap_axis(duel)) for duel in duels]
+    matrix = {(a, b): duel for duel, a, b, _ in shown}
+    pages = {entry.model: entry.page for entry in suite.entries if entry.rank}
+    return _render("pairs.html", "../", board=board, suite=suite, duels=shown, names=names, matrix=matrix, pages=pages)
+
+
+def drawn(one: Detail) -> Drawn:
+    """A result with its charts."""
+    return Drawn(
+        detail=one,
+        parts=axis([v for m in (one.headline, *one.parts) if m.value is not None for v in (m.value, *(m.ci or ()))]),
+        sweep=axis([s.value for s in one.sweep if s.value is not None]),
+        margins=_margins(one.margins),
+        reliability=reliability_chart(one.reliability) if one.reliability else None,
+        lengths=lengths_chart(one.lengths) if one.lengths else None,
+        facts=_facts(one.result),
+    )
+
+
+def _margins(found: Histogram | None) -> Chart | None:
+    return margins_chart(found) if found is not None else None
+
+
+def _render(name: str, root: str, **values: Any) -> str:
+    """A template; `root` leads from the page to the top of the site."""
+    return templates().get_template(name).render(root=root, inline="", **values)
+
+
+def _gap_axis(duel: Duel) -> Axis:
+    return axis([0.0, *(v for gap in duel.gaps for v in (gap.difference, *(gap.ci or ())))])
+
+
+def _by_pair(found: Sequence[Correlation]) -> dict[tuple[str, str], Correlation]:
+    return {key: one for one in found for key in ((one.a, one.b), (one.b, one.a))}
+
+
+def _facts(held: Result) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
+    """What is known of a run, as text."""
+    model, data, around = held.model, held.suite.data, held.environment
+    groups: list[tuple[str, dict[str, Any]]] = [
+        ("Model", {**model.model_dump(mode="json")}),
+        ("Data", {"suite": f"{held.suite.name}, version {held.suite.version}", **data.model_dump(mode="json")}),
+        ("Scorer", held.scorer.model_dump(mode="json")),
+        ("Engine", held.engine.model_dump(mode="json") if held.engine else {}),
+        ("Requests", held.counts.model_dump(mode="json")),
+        ("Cost", held.usage.model_dump(mode="json")),
+        (
+            "Environment",
+            {
+                "rmeval": around.rmeval,
+                "commit": around.git and f"{around.git}{' with changes' if around.dirty else ''}",
+                "python": around.python,
+                "system": around.os,
+                "device": around.device,
+                "processors": around.cpus,
+                "threads": around.threads,
+                **around.packages,
+            },
+        ),
+    ]
+    shown = []
+    for name, values in groups:
+        rows = tuple((key.replace("_", " "), _said(value)) for key, value in values.items() if value not in _NOTHING)
+        if rows:
+            shown.append((name, rows))
+    return tuple(shown)
+
+
+_NOTHING: tuple[Any, ...] = (None, "", [], {}, ())
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_said, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_said(inner)}" for key, inner in value.items())
+    return str(value)
