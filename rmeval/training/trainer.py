@@ -30,13 +30,14 @@ from rmeval.training.metrics import pair_metrics, ranking_metrics
 def training_arguments(**options: Any) -> TrainingArguments:
     """Trainer settings shared by all kinds. Without `output_dir` the Trainer writes nothing."""
     settings = {"output_dir": tempfile.gettempdir(), "save_strategy": "no", "report_to": "none", **options}
+    # transformers refuses bf16 without an accelerator unless it is told that the CPU is meant
+    settings.setdefault("use_cpu", bool(settings.get("bf16")) and not torch.accelerator.is_available())
     made = TrainingArguments(
         optim="adamw_torch",
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
         ddp_find_unused_parameters=False,
-        use_cpu=bool(settings.get("bf16")) and not torch.accelerator.is_available(),  # else bf16 is refused there
         **settings,
     )
     made._n_gpu = min(made.n_gpu, 1)  # noqa: SLF001 - several visible GPUs must not split a batch unseen

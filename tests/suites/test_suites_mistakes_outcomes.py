@@ -238,15 +238,20 @@ def test_scores_that_miss_a_step_are_refused_and_a_null_is_a_missing_score(tmp_p
     rows = [{"id": n, "prompt": n, "steps": ["a", "b"], "label": label} for n, label in (("x", -1), ("y", 0), ("z", 1))]
     path = json_lines(tmp_path / "mine.jsonl", rows)
 
-    def run(scores):
+    def run(scores, *more):
         lines = ({"id": n, "step_scores": [given]} for n, given in zip("xyz", scores, strict=True))
         replay = json_lines(tmp_path / "r.jsonl", lines)
-        return rmeval("run", f"replay:{replay}", "--suite", STEPS, "--data", path, "--out", tmp_path / "out", "--json")
+        asked = ("--suite", STEPS, "--data", path, "--out", tmp_path / "out", "--json", *more)
+        return rmeval("run", f"replay:{replay}", *asked)
 
     short = run([[0.9], [0.1, 0.9], [0.9, 0.1]])
     assert short.code == 2
     assert "1 step scores for 2 steps" in short.stderr
-    holed = run([[0.9, 0.9], [0.1, 0.9], [0.9, None]])
+    nulled = [[0.9, 0.9], [0.1, 0.9], [0.9, None]]
+    withheld = run(nulled)
+    assert withheld.code == 3
+    assert "1 score is missing (1 not_recorded)" in withheld.stderr
+    holed = run(nulled, "--max-failed", 1)
     found = {(m["name"], m["subset"]): m for m in holed.document["metrics"]}
     assert (found["F1", None]["n"], found["F1", None]["n_missing"]) == (2, 1)
     assert found["F1[missing=wrong]", None]["value"] < found["F1", None]["value"] == 1
