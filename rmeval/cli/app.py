@@ -17,6 +17,7 @@ from rmeval.cli import (
     label,
     listing,
     probe,
+    report,
     reproduce,
     run,
     schema,
@@ -41,7 +42,8 @@ app.command("show")(listing.show)
 app.command("score")(score.score)
 app.command("rescore")(run.rescore)
 app.command("compare")(compare.compare)
-app.add_typer(board.app, name="leaderboard", help="Build the board and its page.")
+app.command("report")(report.report)
+app.add_typer(board.app, name="leaderboard", help="Build the board and its pages, and serve them.")
 app.add_typer(data.app, name="data")
 app.add_typer(probe.app, name="probe")
 app.add_typer(train.app, name="train", help="Train a reward model.")

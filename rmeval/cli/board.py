@@ -1,4 +1,4 @@
-"""`rmeval leaderboard build` and `rmeval demo`.
+"""`rmeval leaderboard build`, `rmeval leaderboard serve` and `rmeval demo`.
 
 What this module does not know: how ranks come about, what a demo trains.
 """
@@ -37,6 +37,31 @@ def build(
     card = board_file or content_folder("leaderboard") / "board.toml"
     board = build_board(files, out, card, submissions=submissions)
     print_board(board, out, as_json=as_json)
+
+
+@app.command("serve")
+def serve(
+    site: Annotated[Path, typer.Argument(help="Folder that `rmeval leaderboard build` wrote.")] = Path(
+        "leaderboard/site"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+) -> None:
+    """Serve a built board to browsers on this machine, until Ctrl-C. The pages also open without it."""
+    from rmeval.errors import UsageError
+    from rmeval.leaderboard.serve import HOST, server
+
+    if not (site / "index.html").is_file():
+        raise UsageError(f"{site}: no board there; `rmeval leaderboard build --out {site}` writes one")
+    try:
+        running = server(site, port)
+    except OSError as fault:
+        raise UsageError(f"--port {port}: {fault.strerror or fault}; --port 0 takes a free one") from None
+    with running:
+        print(f"http://{HOST}:{running.server_port}/", flush=True)
+        try:
+            running.serve_forever()
+        except KeyboardInterrupt:
+            return
 
 
 @app.callback()

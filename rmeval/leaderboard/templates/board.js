@@ -24,7 +24,10 @@
     var choice = tools && first ? tools.querySelector("[data-sortby]") : null;
     function by(column, down) {
       heads.forEach(function (head, i) {
-        if (head.dataset.sort) { head.setAttribute("aria-sort", i === column ? (down ? "descending" : "ascending") : "none"); }
+        if (!head.dataset.sort) { return; }
+        head.setAttribute("aria-sort", i === column ? (down ? "descending" : "ascending") : "none");
+        var button = head.querySelector(".sort");
+        button.textContent = button.dataset.name + (i === column ? (down ? " \u2193" : " \u2191") : "");
       });
       sortRows(table, column, heads[column].dataset.sort, down);
     }
@@ -34,7 +37,7 @@
       var button = document.createElement("button");
       button.type = "button";
       button.className = "sort";
-      button.textContent = name;
+      button.textContent = button.dataset.name = name;
       head.textContent = "";
       head.appendChild(button);
       var startsDown = head.dataset.sort === "number" && !head.classList.contains("rank");

@@ -1,0 +1,30 @@
+"""`rmeval report`.
+
+What this module does not know: what a report shows.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rmeval.cli import output
+
+
+def report(
+    results: Annotated[list[Path], typer.Argument(help="Result files.", metavar="RESULT...")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("report.html"),
+    markdown: Annotated[Path | None, typer.Option(help="Also write Markdown, for a model card.")] = None,
+) -> None:
+    """Show one result or several as a single page that needs nothing else: parts, margins, calibration, length."""
+    from rmeval.leaderboard import report as make
+    from rmeval.results import load_result, write_whole
+
+    views = [load_result(path) for path in results]
+    write_whole(out, make.html(views).encode("utf-8"))
+    output.line(f"page: {out}")
+    if markdown is not None:
+        write_whole(markdown, make.markdown(views).encode("utf-8"))
+        output.line(f"markdown: {markdown}")
