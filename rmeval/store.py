@@ -94,7 +94,7 @@ class Store:
                 if start not in (b"", b"SQLite format 3\0"):
                     raise UsageError(f"{path}: not a reply store. Move it away, or name another with --store")
             self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
+            _to_wal(self._db)
             self._db.execute("PRAGMA synchronous=NORMAL")
             [(version,)] = self._db.execute("PRAGMA user_version").fetchall()
             if version > SCHEMA:
@@ -104,6 +104,9 @@ class Store:
             )
             self._db.execute(
                 "CREATE TABLE IF NOT EXISTS runs (model TEXT, suite TEXT, fingerprint TEXT, PRIMARY KEY (model, suite))"
+            )
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS jobs (engine TEXT, name TEXT, job TEXT, PRIMARY KEY (engine, name))"
             )
             self._db.execute(f"PRAGMA user_version={SCHEMA}")
         except (sqlite3.DatabaseError, OSError) as fault:
@@ -151,6 +154,10 @@ class Store:
         self._db.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?)", (model, suite, canonical(fingerprint)))
         return sorted(k for k in {*before, *fingerprint} if before.get(k) != fingerprint.get(k))
 
+    def memory(self, fingerprint: str) -> Jobs:
+        """Where an engine with this fingerprint digest writes down what goes on elsewhere."""
+        return Jobs(self, self._db, fingerprint)
+
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """One writer per run. Raises `LockHeld` while a live process, or one on another host, holds it."""
@@ -171,6 +178,56 @@ class Store:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+class Jobs:
+    """What goes on outside of our processes, such as a batch at a server: kept beside the replies it will bring."""
+
+    def __init__(self, store: Store, db: sqlite3.Connection, fingerprint: str) -> None:
+        self._store, self._db, self._fingerprint = store, db, fingerprint
+
+    def key(self, request: Request) -> str:
+        """The store key of a request."""
+        return request_key(request, self._fingerprint)
+
+    def unanswered(self, keys: Sequence[str]) -> list[str]:
+        """Those of the keys without a stored reply."""
+        stored = self._store.get(keys)
+        return [key for key in keys if key not in stored]
+
+    def jobs(self) -> dict[str, dict[str, Any]]:
+        """Name -> job."""
+        return {name: json.loads(job) for name, job in self._run("SELECT name, job FROM jobs WHERE engine=?")}
+
+    def keep(self, name: str, job: Mapping[str, JSON]) -> None:
+        """Write down a job; it is on the disk when this returns, since what was paid for hangs on it."""
+        self._run("PRAGMA synchronous=FULL", bound=False)
+        self._run("INSERT OR REPLACE INTO jobs (engine, name, job) VALUES (?, ?, ?)", name, canonical(job))
+        self._run("PRAGMA synchronous=NORMAL", bound=False)
+
+    def drop(self, name: str) -> None:
+        """Forget a job."""
+        self._run("DELETE FROM jobs WHERE engine=? AND name=?", name)
+
+    def _run(self, statement: str, *values: str, bound: bool = True) -> list[Any]:
+        try:
+            return self._db.execute(statement, (self._fingerprint, *values) if bound else ()).fetchall()
+        except sqlite3.DatabaseError as fault:
+            raise _fault(self._store.path, fault) from None
+
+
+def _to_wal(db: sqlite3.Connection) -> None:
+    """Switch to WAL. SQLite does not wait for its turn at this, as it does at everything else."""
+    until = time.monotonic() + 30
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as fault:
+            if "locked" not in str(fault) or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _clear_if_stale(path: Path, host: object) -> None:
