@@ -5,8 +5,8 @@ What this module does not know: who answers to these protocols.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from rmeval.types import JSON, Arity, Conversation, Plan, Recorded, Reply, Request, Showing, View
 
@@ -85,6 +85,39 @@ class Streams(Protocol):
 
     def stream(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
         """(index, reply) as each is ready. What was yielded is kept, whatever is raised after it."""
+        ...
+
+
+class Memory(Protocol):
+    """What an engine writes down about work that goes on elsewhere while none of our processes runs."""
+
+    def key(self, request: Request) -> str:
+        """What a request is called, in 64 hexadecimal digits: the key that its reply is stored under."""
+        ...
+
+    def unanswered(self, keys: Sequence[str]) -> list[str]:
+        """Those of the keys without a stored reply."""
+        ...
+
+    def jobs(self) -> dict[str, dict[str, Any]]:
+        """Name -> what was kept under it by an engine of this fingerprint."""
+        ...
+
+    def keep(self, name: str, job: Mapping[str, JSON]) -> None:
+        """Write down a job, or what has become of it; it is safe when this returns."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """Forget a job."""
+        ...
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """An engine that can have work under way elsewhere; it is told where to write that down before it streams."""
+
+    def remember(self, memory: Memory) -> None:
+        """Use this memory from now on."""
         ...
 
 

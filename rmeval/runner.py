@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from rmeval.errors import UsageError
 from rmeval.gather import gather, recorded
 from rmeval.progress import progress
-from rmeval.protocols import Engine, Recording, Scorer, Streams
+from rmeval.protocols import Engine, Recording, Remembers, Scorer, Streams
 from rmeval.store import Store, fingerprint_digest, request_key
 from rmeval.types import UNREAD, Conversation, Example, Judgement, Plan, Reply, Request, Score, TextFacts, View
 from rmeval.views import views
@@ -191,6 +191,8 @@ class _Desk:
         self.counts.cached += len(stored)
         yield from ((request, stored[key]) for request, key in zip(asked, keys, strict=True) if key in stored)
         open_ = [(request, key) for request, key in zip(asked, keys, strict=True) if key not in stored]
+        if isinstance(engine, Remembers) and self.store is not None:
+            engine.remember(self.store.memory(digest))
         for i, reply in engine.stream([request for request, _ in open_]) if open_ else ():
             request, key = open_[i]
             if self.store is not None:

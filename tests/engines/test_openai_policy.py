@@ -290,6 +290,7 @@ def test_an_address_is_the_same_in_every_spelling(monkeypatch):
 
 
 TRANSPORT = {*Transport.__slots__, "key_env", "price_in", "price_out", "max_cost"}
+TRANSPORT |= {"batch", "batch_size", "poll", "drop_batch"}
 IDENTITY = {"model": "n", "base_url": "http://127.0.0.2/v1", "top_logprobs": 5, "omit": ["seed"], "extra": '{"k": 1}'}
 
 
@@ -303,6 +304,7 @@ def test_every_option_decides_the_answers_or_is_transport():
     for name, value in IDENTITY.items():
         assert OpenAIEngine(**{**plain, name: value}).fingerprint() != before, name
     other = {"concurrency": 3, "timeout": 7.0, "price_in": 1.0, "price_out": 2.0, "max_cost": 3.0, "key_env": "MINE"}
+    other |= {"batch": True, "batch_size": 5, "poll": 6.0, "drop_batch": "batch_1"}
     assert OpenAIEngine(**plain, **other).fingerprint() == before
 
 

@@ -2,6 +2,7 @@
 
     wire      a request as a body, an answer as a reply          policy   what to make of a fault
     client    many calls at once                                 cost     what they come to
+    batch     files of requests, collected later                 jobs     the calls that one of those takes
     secrets   the key, and keeping it out of everything
 
 What this module does not know: suites, labels, protocols of judges.
@@ -15,13 +16,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rmeval.engines.openai import wire
+from rmeval.engines.openai import jobs, wire
+from rmeval.engines.openai.batch import Batches, Budget, Settings, waiting
 from rmeval.engines.openai.client import Client, Server, Transport, Watch
 from rmeval.engines.openai.cost import Estimate, Meter, estimate, prices, prompt_tokens, text_tokens
 from rmeval.engines.openai.policy import Fault
 from rmeval.engines.openai.secrets import OPENAI, endpoint, key_for
 from rmeval.errors import UsageError, near_miss
 from rmeval.progress import note
+from rmeval.protocols import Memory
 from rmeval.types import JSON, Plan, Reply, Request
 
 READING = 1
@@ -53,6 +56,10 @@ class OpenAIEngine:
         price_in: float | None = None,
         price_out: float | None = None,
         max_cost: float | None = None,
+        batch: bool = False,
+        batch_size: int = jobs.MOST_REQUESTS,
+        poll: float = 60.0,
+        drop_batch: str = "",
         top_logprobs: int = 20,
         omit: list[str] | None = None,
         extra: str = "",
@@ -60,8 +67,10 @@ class OpenAIEngine:
         """Options as in `-a engine.NAME=VALUE`; what those of the transport mean says `client.Transport`.
 
         `omit` leaves out fields that a model refuses (`temperature`, `top_p`, `seed`, `response_format`), `extra` is a
-        JSON object of further fields, such as `{"reasoning_effort": "low"}`. Prices are per million tokens; without
-        `base_url` it is `OPENAI_BASE_URL`, else OpenAI's own server.
+        JSON object of further fields, such as `{"reasoning_effort": "low"}`. `batch` hands requests in by the file, at
+        most `batch_size` at once, and looks every `poll` seconds whether they are done; `drop_batch` names a batch that
+        is given up, so that its requests are asked anew. Prices are per million tokens; without `base_url` it is
+        `OPENAI_BASE_URL`, else OpenAI's own server.
         """
         self.model, self.base_url, self.key_env = model, endpoint(base_url), key_env
         self.transport = Transport(concurrency, attempts, timeout, deadline, max_wait, backoff, give_up)
@@ -73,6 +82,12 @@ class OpenAIEngine:
             value = getattr(self.transport, field)
             if not math.isfinite(value) or value < 0 or (value == 0 and field in seconds):
                 raise UsageError(f"engine.{field}={value}: a number of seconds above 0")
+        if not 1 <= batch_size <= jobs.MOST_REQUESTS:
+            raise UsageError(f"engine.batch_size={batch_size}: from 1 to {jobs.MOST_REQUESTS}")
+        if not (math.isfinite(poll) and poll > 0):
+            raise UsageError(f"engine.poll={poll}: a number of seconds above 0")
+        self.batches = Settings(batch_size, poll, drop_batch) if batch else None
+        self._memory: Memory | None = None
         if not 1 <= top_logprobs <= MOST_LISTED:
             raise UsageError(f"engine.top_logprobs={top_logprobs}: from 1 to {MOST_LISTED}")
         for name in omit or ():
@@ -108,7 +123,7 @@ class OpenAIEngine:
         told = {"response_format"} & (self._dialect.omit - self._said.omit)
         return {
             "device": "server",
-            "concurrency": self.transport.concurrency,
+            **({"batch": True} if self.batches else {"concurrency": self.transport.concurrency}),
             "limit": self._dialect.limit,
             **({"response_format": "refused by the server: texts are not held to a schema"} if told else {}),
             **(
@@ -147,7 +162,23 @@ class OpenAIEngine:
         """
         key = key_for(self.base_url, self.key_env)
         watch = Watch(self._answered, self._faulty, self._adapted, self._spent)
-        return Client(Server(self.base_url, self.model, self._dialect), key, self.transport, watch).stream(requests)
+        server = Server(self.base_url, self.model, self._dialect)
+        if self.batches is None:
+            for name, n in waiting(self._memory, requests).items() if self._memory else ():
+                note(f"{n:,} requests of batch {name} are asked again: -a engine.batch=true collects them")
+            return Client(server, key, self.transport, watch).stream(requests)
+        if self._memory is None:
+            raise UsageError("engine.batch: what is under way is kept in the reply store, and this run has none")
+        batches = Batches(server, key, self.transport, watch, self.batches, self._memory)
+        return batches.stream(requests, Budget(self.meter.left, self._most) if self.meter.most is not None else None)
+
+    def remember(self, memory: Memory) -> None:
+        """Where batches that are under way are written down."""
+        self._memory = memory
+
+    def _most(self, request: Request) -> float:
+        at_most = self.estimate([request]).cost
+        return at_most[1] if at_most else 0.0
 
     def _answered(self, request: Request, answer: Any, reply: Reply | None) -> None:
         """Count an answer's tokens, and what the server says it ran on."""

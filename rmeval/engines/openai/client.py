@@ -250,13 +250,13 @@ class _Calls:
         except (TimeoutError, openai.APITimeoutError):
             return Fault("again", "timeout", "timeout", f"no whole answer within {seconds:g} s")
         except openai.APIStatusError as fault:
-            answer = _decoded(client.key.hide(fault.response.text))
+            answer = decoded(client.key.hide(fault.response.text))
             return policy.of_status(fault.status_code, fault.response.headers, answer, datetime.now(UTC))
         except openai.APIConnectionError as fault:
-            return _of_connection(fault, client.key)
+            return connection_fault(fault, client.key)
         except UnicodeEncodeError:
             return Fault("item", "api_error", "half a character", "the text holds one, so that it cannot be sent")
-        answer = _decoded(client.key.hide(raw.http_response.text))
+        answer = decoded(client.key.hide(raw.http_response.text))
         try:
             reply = wire.read(answer, request)
         except wire.Unreadable as unreadable:
@@ -266,7 +266,7 @@ class _Calls:
         return reply
 
 
-def _of_connection(fault: Exception, key: Key) -> Fault:
+def connection_fault(fault: Exception, key: Key) -> Fault:
     """A connection that did not come about, or broke: then no whole answer came, as with a server that is silent."""
     causes: list[BaseException] = []
     cause = fault.__cause__
@@ -279,7 +279,7 @@ def _of_connection(fault: Exception, key: Key) -> Fault:
     return Fault("again", "timeout", "connection broken", text)
 
 
-def _decoded(text: str) -> Any:
+def decoded(text: str) -> Any:
     """JSON, or the text where it is none."""
     try:
         return json.loads(text)

@@ -133,6 +133,10 @@ class Meter:
         """Whether no further call is to be made."""
         return self.most is not None and self.cost is not None and self.cost >= self.most
 
+    def left(self) -> float:
+        """What may still be spent: infinite without a cap."""
+        return math.inf if self.most is None else max(self.most - (self.cost or 0.0), 0.0)
+
     def describe(self) -> dict[str, JSON]:
         """For the record: `cost` is "unknown" without prices."""
         known: dict[str, JSON] = {"cost": "unknown"}
