@@ -199,6 +199,7 @@ PROBES = Registry(
         "best-of-n": "rmeval.cli.probe.pools:best_of_n",
         "overopt": "rmeval.cli.probe.pools:overopt",
         "rejection": "rmeval.cli.probe.rejection:rejection",
+        "search": "rmeval.cli.probe.search:search",
         "robustness": "rmeval.cli.probe.robustness:robustness",
     },
     packages=False,

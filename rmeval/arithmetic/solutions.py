@@ -104,8 +104,13 @@ def render(solution: Solution, style: Style, rng: random.Random) -> tuple[str, .
 
 
 def _concise(number: int, solution: Solution, rng: random.Random) -> str:
+    return concise_step(number, solution.equations[number - 1], rng)
+
+
+def concise_step(number: int, equation: Equation, rng: random.Random) -> str:
+    """One step of a concise solution, `number` from 1."""
     opening = rng.choice(("", "", "So ", "Now ", "Hence "))
-    return f"{number}. {opening}{solution.equations[number - 1]}"
+    return f"{number}. {opening}{equation}"
 
 
 def _detailed(number: int, solution: Solution, rng: random.Random) -> str:

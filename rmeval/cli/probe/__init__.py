@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from rmeval.cli.probe import pools, rejection, robustness, scores, stored
+from rmeval.cli.probe import pools, rejection, robustness, scores, search, stored
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -25,3 +25,4 @@ app.command("best-of-n")(pools.best_of_n)
 app.command("overopt")(pools.overopt)
 app.command("rejection")(rejection.rejection)
 app.command("robustness")(robustness.robustness)
+app.command("search")(search.search)

@@ -37,7 +37,7 @@ def best_of_n(
     from rmeval.stats import best_of_n_kl
 
     pool = read_pool(source, data, aggregate, seed)
-    found = best_of_n(pool, _numbers(sizes), seed=seed)
+    found = best_of_n(pool, numbers(sizes), seed=seed)
     chosen = found.curves[0] if found.curves[0].points else found.curves[1]
     document = {
         **about_pool("best-of-n", pool, found.notes),
@@ -71,7 +71,7 @@ def overopt(
     from rmeval.probes.overoptimisation import over_optimisation
 
     pool = read_pool(source, data, aggregate, seed)
-    found = over_optimisation(pool, _numbers(sizes), seed=seed)
+    found = over_optimisation(pool, numbers(sizes), seed=seed)
     gold = found.curves[1]
     fits = [
         {**asdict(one.fit), "peak_d": one.fit.peak, "alpha_ci": one.alpha_ci, "beta_ci": one.beta_ci,
@@ -131,7 +131,7 @@ def about_pool(probe: str, pool: Pool, notes: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _numbers(text: str | None) -> list[int] | None:
+def numbers(text: str | None, flag: str = "-n") -> list[int] | None:
     """`1,2,4` as numbers."""
     from rmeval.errors import UsageError
 
@@ -140,5 +140,5 @@ def _numbers(text: str | None) -> list[int] | None:
     parts = [part.strip() for part in text.split(",")]
     wrong = [part for part in parts if not part.isdigit()]
     if wrong:
-        raise UsageError(f"-n {text}: {wrong[0]!r} is not a whole number; write -n 1,2,4,8")
+        raise UsageError(f"{flag} {text}: {wrong[0]!r} is not a whole number; write {flag} 1,2,4,8")
     return [int(part) for part in parts]
