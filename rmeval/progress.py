@@ -77,7 +77,16 @@ class _Bar:
 
 def note(text: str) -> None:
     """One line on stderr that a person should see while the answer goes to stdout."""
-    print(f"note: {text}", file=sys.stderr, flush=True)
+    print(f"note: {printable(text)}", file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    r"""A message without control characters, line breaks excepted: it may quote files of others, and a terminal obeys.
+
+    >>> printable("\x1b[2Jgone\nnext")
+    '�[2Jgone\nnext'
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 @contextmanager

@@ -80,5 +80,7 @@ def _interrupted() -> NoReturn:
 
 
 def _end(message: str, code: int) -> NoReturn:
-    print(message, file=sys.stderr)
+    from rmeval.progress import printable
+
+    print(printable(message), file=sys.stderr)
     sys.exit(code)

@@ -39,7 +39,7 @@ def refuse_unfinished(result: Result, to: str) -> None:
     if result.withheld:
         raise UsageError(f"--to {to}: the aggregates of this result are withheld: {result.withheld}")
     if not result.complete or result.headline.value is None:
-        why = "it is of a part of the suite" if not result.complete else f"its {result.headline.name} is undefined"
+        why = "it is of a part of the suite" if not result.complete else "its headline is undefined"
         raise UsageError(f"--to {to}: {why}, and others would take it for the whole. Use --to csv, json or parquet")
 
 

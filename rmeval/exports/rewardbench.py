@@ -48,7 +48,7 @@ def rewardbench(view: ResultView, told: Told) -> Exported:
     known = {subset: named[subset] for subset in present if named.get(subset) is not None}
     notes = []
     if len(known) < len(present):
-        lacking = ", ".join(subset for subset in present if subset not in known)
+        lacking = ", ".join(repr(subset) for subset in present if subset not in known)
         notes.append(f"left out of eval-set, since this result has no {result.headline.name} of them: {lacking}")
     if result.suite.name not in BOARDS:
         notes.append(f"RewardBench's board does not know the subsets of {result.suite.name}")
@@ -99,10 +99,10 @@ def _judged(j: Judgement) -> tuple[None, None, float]:
 def _lists(rows: tuple[Judgement, ...]) -> dict[str, list[Any]]:
     columns = _columns(rows) | {name: [] for name in ("scores", "num_correct", "results")}
     for j in rows:
+        scores = _scores(j)
         right = sum(grade == max(j.grades, default=0) for grade in j.grades)
         if list(j.grades) != sorted(j.grades, reverse=True) or right == len(j.grades):
             raise UsageError(f"--to rewardbench: example {j.id!r} does not have its right responses first")
-        scores = _scores(j)
         best = max((s for s in scores if s is not None), default=None)
         top = frozenset(i for i, score in enumerate(scores) if score == best)
         credit = None if None in scores else tie_credit(top, frozenset(range(right)), "fraction")

@@ -20,6 +20,7 @@ from rmeval.exports.every_eval_ever import every_eval_ever
 from rmeval.exports.exported import Told
 from rmeval.exports.formats import FORMATS, export
 from rmeval.records import DataRecord, SuiteRecord
+from rmeval.suites import load_suite
 from rmeval.types import NAN, Judgement, Metric, Verdict
 
 COMMIT = "5503434ddd753f426f4b38109466949a1217c2bb"
@@ -175,6 +176,41 @@ def test_rewardbench_accuracies_are_the_means_of_its_own_results_column(tmp_path
         *("model", "model_type", "chat_template"),
     }
     assert scores["model_type"] == "Seq. Classifier"
+
+
+def test_rewardbenchs_own_arithmetic_on_the_exported_subsets_gives_the_headline(tmp_path):
+    """Upstream's `calculate_scores_per_section`, and the mean of the four sections without the prior sets."""
+    card = load_suite("reward-bench").card
+    rows = [
+        {"id": i, "subset": subset, "prompt": f"{subset} {n}", "chosen": "x" * (n % 7), "rejected": "x" * (n % 5)}
+        for i, (subset, n) in enumerate((name, n) for name, size in card.expected.items() for n in range(min(size, 12)))
+    ]
+    data = tmp_path / "filtered.jsonl"
+    data.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    shared = ("--suite", "reward-bench", "--data", data, "--json")
+    was = rmeval("run", "length", *shared, "--out", tmp_path / "results").document
+    [path] = (tmp_path / "results").rglob("*[0-9a-f].json")
+    got = rmeval("export", path, "--to", "rewardbench", "-o", tmp_path / "out")
+    assert "not of the whole suite" in got.stderr
+    assert "left out" not in got.stderr
+    board = json.loads((tmp_path / "out/eval-set/length.json").read_text())
+    sections = [s for s in card.sections if s.name != "Prior Sets"]
+    assert [s.name for s in sections] == ["Chat", "Chat Hard", "Safety", "Reasoning"]
+    scores = [sum(board[k] * w for k, w in s.weights.items()) / sum(s.weights.values()) for s in sections]
+    assert sum(scores) / 4 == pytest.approx(was["headline"]["value"], abs=1e-12)
+    scored = tmp_path / "out/eval-set-scores/length.json"
+    assert json.loads(scored.read_text())["id"][:2] == [0, 1]
+    again = rmeval("import", "rewardbench", scored, *shared, "--out", tmp_path / "again").document
+    same_numbers(was, again)
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "..", "a/../../b", "/root/x", "CON", "org/.."])
+def test_no_name_leads_out_of_the_folder(tmp_path, name):
+    view = results.load_result(made_results.write(tmp_path, made_results.pairs(), model=name))
+    for place in export(view, "rewardbench", Told()).files:
+        path = tmp_path / "out" / place
+        assert path.resolve().is_relative_to((tmp_path / "out" / place.partition("/")[0]).resolve())
+        assert not {".", "..", ""} & set(place.removesuffix(".json").split("/"))
 
 
 def test_rewardbench2_comes_back_to_the_same_numbers(tmp_path):
@@ -412,3 +448,18 @@ def test_eee_holds_what_the_schema_demands(tmp_path, changes):
         low, high = (float(one["metric_config"][f"{end}_score"]) for end in ("min", "max"))  # "Infinity" is one too
         assert low <= one["score_details"]["score"] <= high
     assert record["source_metadata"]["evaluator_relationship"] == "other"
+
+
+# --- terminals -------------------------------------------------------------------------------------------------------
+
+
+def test_what_others_wrote_does_not_command_the_terminal(tmp_path):
+    rows = [Judgement("x", "\x1b[2Jeasy", "", "x", (1.0, 0.0), scores=(1.0, 0.0))]
+    shown = {"complete": False, "withheld": "\x1b]0;owned\x07 2 missing"}
+    path = made_results.write(tmp_path, rows, **shown)
+    got = rmeval("export", path, "--to", "rewardbench", "-o", tmp_path / "out")
+    assert (got.code, "easy" in got.stderr) == (0, True)
+    refused = rmeval("export", path, "--to", "eee", "-o", tmp_path / "x.json")
+    assert (refused.code, "2 missing" in refused.stderr) == (2, True)
+    for text in (got.stderr, got.stdout, refused.stderr):
+        assert not {c for c in text if not c.isprintable()} - {"\n"}
