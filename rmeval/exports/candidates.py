@@ -30,6 +30,8 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def frame(view: ResultView) -> pd.DataFrame:
     """One row per example and candidate; a judge's verdicts or ratings converted to a score where that is sound."""
     rows = view.to_pandas()
+    if "reason" not in rows:  # nothing is missing, which a reader of the columns should see too
+        rows["reason"] = None
     judged = [j for j in view.judgements if (j.verdicts or j.ratings) and not j.scores and j.grades]
     if judged:
         found = {j.id: scores_of(j) for j in judged}

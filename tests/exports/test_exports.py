@@ -76,6 +76,7 @@ def test_csv_is_inert_in_a_spreadsheet(tmp_path):
             cell for cell in row if cell.startswith(("=", "+", "-", "@", "\t", "\r")) and not number.fullmatch(cell)
         ]
     assert read[1][read[0].index("score")] == "-1.5"
+    assert read[1][read[0].index("reason")] == ""
 
 
 def test_parquet_is_read_back_by_pandas(tmp_path):
