@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
 import pytest
@@ -87,6 +88,35 @@ def test_f27_changed_settings_are_named(tmp_path):
         assert store.changed_fields("m", "s", {"dtype": "float32", "max_length": 10}) == []
         assert store.changed_fields("m", "s", {"dtype": "bfloat16", "max_length": 10}) == ["dtype"]
         assert store.changed_fields("m", "other", {"dtype": "float32"}) == []
+
+
+def test_f24_a_file_that_another_process_is_setting_up_is_waited_for(tmp_path):
+    path = tmp_path / "s.sqlite"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE something (x)")
+    other.execute("BEGIN IMMEDIATE")
+    done = threading.Timer(0.1, lambda: (other.execute("COMMIT"), other.close()))
+    done.start()
+    with Store(path) as store:
+        store.put({"k": Reply(((1.0,),))})
+    done.join()
+
+
+def test_jobs_are_kept_per_engine_and_outlive_the_process(tmp_path):
+    request = Request((Text("x"),))
+    with Store(tmp_path / "s.sqlite") as store:
+        mine, other = store.memory("a" * 64), store.memory("b" * 64)
+        mine.keep("one", {"keys": [mine.key(request), "k2"], "batch": None})
+        mine.keep("one", {"keys": [mine.key(request), "k2"], "batch": "batch_1"})
+        other.keep("two", {"keys": []})
+        store.put({mine.key(request): Reply(text="there"), "k2": Reply(reason="api_error")})
+        assert mine.key(request) == request_key(request, "a" * 64) != other.key(request)
+    with Store(tmp_path / "s.sqlite") as store:
+        mine = store.memory("a" * 64)
+        assert mine.jobs() == {"one": {"batch": "batch_1", "keys": [mine.key(request), "k2"]}}
+        assert mine.unanswered([mine.key(request), "k2"]) == ["k2"]
+        mine.drop("one")
+        assert (mine.jobs(), list(store.memory("b" * 64).jobs())) == ({}, ["two"])
 
 
 WRITER = """

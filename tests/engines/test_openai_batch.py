@@ -318,6 +318,18 @@ def test_a_connection_that_breaks_costs_no_second_batch(trouble, tmp_path):
         assert [len(b.lines) for b in server.batches] == [4]
 
 
+def test_a_server_that_is_away_for_a_while_is_waited_for(tmp_path, capsys):
+    with BatchServer(echo) as server:
+        server.trouble["GET /v1/batches/batch_0"] = [Status(502)] * 6
+        assert len(replies(server, many(2), tmp_path, attempts=2)) == 2
+        assert capsys.readouterr().err.count("batch_0 is looked at again later") == 3
+        server.trouble["GET /v1/batches/batch_1"] = [Status(502)] * 6
+        with pytest.raises(CheckFailed, match="HTTP 502"):
+            replies(server, many(2, seed=1), tmp_path, attempts=2, give_up=3)
+        replies(server, many(2, seed=1), tmp_path)
+        assert len(server.batches) == 2
+
+
 def test_a_batch_whose_beginning_was_not_heard_of_is_found_by_its_file(tmp_path):
     with BatchServer(echo) as server:
         for i in range(3):  # others, so that the list has pages

@@ -153,6 +153,8 @@ class _Run:
         """Whether the server takes no further batch before one has ended."""
         self.fruitless = 0
         """Batches in a row of which nothing came."""
+        self.silent = 0
+        """Looks in a row without an answer."""
 
     def all(self) -> Iterator[tuple[int, Reply]]:
         """Every reply."""
@@ -169,7 +171,8 @@ class _Run:
             while self.queue and not self.crowded and self._hand_in():
                 seconds = first
             for job in list(self.under_way):
-                state = self._look(job)
+                if (state := self._look(job)) is None:
+                    continue
                 if shown.get(job.file) != (now := (state.status, state.done * 10 // len(job.keys))):
                     shown[job.file], seconds = now, first
                     failed = f", {state.failed:,} failed" if state.failed else ""
@@ -255,14 +258,25 @@ class _Run:
 
     # collecting
 
-    def _look(self, job: _Job) -> State:
+    def _look(self, job: _Job) -> State | None:
+        """How it stands; None where no answer came, for which an hour's wait is not given up at once."""
         try:
-            return self.calls.look(str(job.batch))
+            state = self.calls.look(str(job.batch))
+        except Refused:
+            raise
+        except CheckFailed as fault:
+            self.silent += 1
+            if self.silent >= self.of.transport.give_up:
+                raise
+            note(f"{fault}. batch {job.batch} is looked at again later")
+            return None
         except Gone as gone:
             raise CheckFailed(
                 f"{job}: the server knows none such ({gone}): it is another key's, or was deleted. To give it up and "
                 f"ask its requests anew, add -a engine.drop_batch={job.batch}"
             ) from None
+        self.silent = 0
+        return state
 
     def _end(self, job: _Job, state: State) -> Iterator[tuple[int, Reply]]:
         """The replies of a batch that has ended; what is to be asked again is queued."""
