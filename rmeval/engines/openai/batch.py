@@ -88,8 +88,9 @@ class Budget:
 
 def waiting(memory: Memory, requests: Sequence[Request]) -> dict[str, int]:
     """Batch -> how many of the requests are under way in it."""
-    keys = {memory.key(request) for request in requests}
-    found = {str(job["batch"]): len(keys.intersection(job["keys"])) for job in memory.jobs().values()}
+    jobs_ = memory.jobs()
+    keys = {memory.key(request) for request in requests} if jobs_ else set()
+    found = {job["batch"] or name: len(keys.intersection(job["keys"])) for name, job in jobs_.items()}
     return {batch: n for batch, n in found.items() if n}
 
 
