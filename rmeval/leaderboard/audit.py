@@ -19,6 +19,7 @@ from rmeval import runner
 from rmeval.errors import UsageError
 from rmeval.metrics.convert import scores_of
 from rmeval.models import Model, load_model
+from rmeval.protocols import FollowsPreset
 from rmeval.results import ResultView
 from rmeval.suites import load_suite
 from rmeval.types import Judgement
@@ -108,7 +109,11 @@ def model_again(
         source = f"{source}@{held.model.revision}"
     args = {**given, "engine": {**(engine if held.engine is not None else {}), **given.get("engine", {})}}
     kind = scorer or (held.model.kind if held.engine is not None and name is not None else None)
-    return load_model(source, scorer=kind, given=args)
+    loaded = load_model(source, scorer=kind, given=args)
+    preset = load_suite(held.suite.name).card.truncation
+    if preset and isinstance(loaded.engine, FollowsPreset) and loaded.engine.truncation == "official":
+        loaded.engine.follow(max_length=preset.max_length, side=preset.side, source=preset.source)
+    return loaded
 
 
 def _differs(view: ResultView, loaded: Model) -> tuple[str, ...]:
