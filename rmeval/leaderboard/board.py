@@ -12,6 +12,7 @@ What this module does not know: HTML, how rules give credit, where results come 
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -242,23 +243,33 @@ def _correlations(boards: Sequence[SuiteBoard]) -> tuple[Correlation, ...]:
 
 
 def _of_one_draw(scored: Sequence[_Scored], suite: Suite) -> list[_Scored]:
-    """The entries, those over other prompts or labels than most of the others marked as not ranked."""
-    draws = Counter(s.view.result.suite.data.sha256 for s in scored if not s.note)
+    """The entries, those over other prompts, labels or ids than most of the others marked as not ranked."""
+    drawn = {one.view.path: _draw(one.view) for one in scored}
+    draws = Counter(drawn[s.view.path] for s in scored if not s.note)
     if len(draws) < 2:
         return list(scored)
-    usual = max(sorted(draws), key=lambda digest: draws[digest])
-    reference = next(s.view for s in scored if s.view.result.suite.data.sha256 == usual and not s.note)
+    usual = max(sorted(draws), key=lambda draw: draws[draw])
+    reference = next(s.view for s in scored if drawn[s.view.path] == usual and not s.note)
     found = []
     for one in scored:
-        if not one.note and one.view.result.suite.data.sha256 != usual:
+        if not one.note and drawn[one.view.path] != usual:
+            source, whole = one.view.result.suite.data.source, len(reference.judgements)
             try:
                 # the same examples read from another layout have another digest and can be paired all the same
-                common_rows([reference.judgements, one.view.judgements], suite.plan, ("a", "b"))
+                overlap = common_rows([reference.judgements, one.view.judgements], suite.plan, ("a", "b"))[1]
+                if overlap.common < (1 - MOST_MISSING) * whole:  # else it would leave little to rank all others on
+                    why = f"not ranked: shares {overlap.common} of the {whole} examples of most entries ({source})"
+                    one = replace(one, note=why)  # noqa: PLW2901
             except UsageError:
-                source = one.view.result.suite.data.source
                 one = replace(one, note=f"not ranked: other data than the entries above ({source})")  # noqa: PLW2901
         found.append(one)
     return found
+
+
+def _draw(view: ResultView) -> tuple[str, str]:
+    """What tells draws of a suite apart: the digest that the result states, and that of the ids it holds."""
+    ids = "\n".join(sorted(row.id for row in view.judgements))
+    return view.result.suite.data.sha256, hashlib.sha256(ids.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +288,8 @@ class _Standing:
     @classmethod
     def of(cls, views: Sequence[ResultView], suite: Suite, sign: int) -> _Standing | None:
         """None where there is nothing to rank."""
+        if not views:
+            return None
         models = tuple(view.result.model.name for view in views)
         try:
             rows, overlap = common_rows([view.judgements for view in views], suite.plan, models)
