@@ -6,7 +6,7 @@ READY := $(VENV)/.installed
 ORACLES := .venv-oracles
 VLLM := .venv-vllm
 
-.PHONY: demo test test-slow test-smollm2 test-oracles test-vllm test-browser lint format bench clean
+.PHONY: demo test test-slow test-smollm2 test-oracles test-vllm test-browser lint format bench bench-loop clean
 
 demo: $(READY)
 	$(BIN)/rmeval demo
@@ -51,6 +51,10 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+# the loop of optimising against reward models on the arithmetic world, offline: minutes of one core
+bench-loop: $(READY)
+	$(BIN)/python -m benchmarks.optimise_arithmetic
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
