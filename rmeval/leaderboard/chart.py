@@ -67,7 +67,7 @@ def axis(values: Iterable[float], most: int = 5) -> Axis:
 
 # --- small charts with two axes --------------------------------------------------------------------------------------
 
-PLOT_WIDTH, PLOT_HEIGHT = 420.0, 240.0
+PLOT_WIDTH, PLOT_HEIGHT = 360.0, 220.0
 """Of a chart with two axes, in its own units."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 12.0, 12.0, 44.0
 _GAP = 1.0
@@ -147,7 +147,7 @@ def margins_chart(found: Histogram) -> Chart:
     line = axis([low, high], most=6) if high - low <= 60 else _coarse(low, high)
     return Chart(
         alt=f"Margins of {found.n} examples: {found.right:.1%} above 0, median {found.median:.3g}",
-        x_label="score of the right candidate minus that of the wrong one",
+        x_label="score of the right one minus that of the wrong one",
         y_label="share of examples, %",
         x_ticks=tuple(Tick(x(t), f"{t:g}") for t in line.ticks if low <= t <= high),
         y_ticks=tuple(Tick(y(t), f"{100 * t:g}") for t in top.ticks),
@@ -179,7 +179,7 @@ def lengths_chart(points: Sequence[Point]) -> Chart:
     return Chart(
         alt="Right decisions by relative length: "
         + ", ".join(f"{math.exp(p.x):.2f} times as long: {p.y:.2f}" for p in points),
-        x_label="length of the right candidate, times that of the wrong one",
+        x_label="length of the right one, times that of the wrong one",
         y_label="right, %",
         x_ticks=tuple(Tick(x(math.log(t)), f"{t:g}×") for t in places),
         y_ticks=tuple(Tick(y(t), f"{100 * t:g}") for t in (0.0, 0.25, 0.5, 0.75, 1.0)),
