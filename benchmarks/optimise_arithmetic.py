@@ -10,7 +10,7 @@
                at random, both asked the test problems anew
 
 What came of --seed 1, once (development used other draws, and --seed 0 --fast): the oracle takes gold from 0.31 to 0.86
-at n = 32, and fine-tuning on its choice beats the matched draw by 0.026 [0.001, 0.051], though not the base. The trained
+at n = 32, and fine-tuning on its choice beats the matched draw by 0.026 [0.001, 0.051], but not the base. The trained
 models do not beat luck: all are below it at n = 8 and by 0.17 to 0.21 at 32; the weak one is found over-optimised. They
 tell hard problems from easy ones (AUROC over all samples 0.75 orm, 0.77 prm) but not right from wrong within a problem
 (0.50 to 0.56), and wrong solutions differ more in reward than right ones (2 to 6 times in sd): the top is wrong. Alone:
