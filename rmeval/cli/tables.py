@@ -238,7 +238,7 @@ def print_board(board: Board, out: Path, *, as_json: bool) -> None:
         rows: list[tuple[object, ...]] = [
             (
                 "-" if e.rank is None else str(e.rank[0]) if e.rank[0] == e.rank[1] else f"{e.rank[0]}-{e.rank[1]}",
-                e.model,
+                e.model + (" (may have seen it)" if e.contaminated else ""),
                 output.percent(e.value),
                 output.interval(e.ci),
                 e.n,

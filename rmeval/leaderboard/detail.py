@@ -21,7 +21,8 @@ from rmeval import stats
 from rmeval.errors import UsageError
 from rmeval.likelihood import NotIdentifiable, sigmoid
 from rmeval.metrics import calibration, style
-from rmeval.metrics.convert import AGGREGATES
+from rmeval.metrics.contrasts import Contrasts
+from rmeval.metrics.convert import AGGREGATES, scores_of
 from rmeval.metrics.evaluate import headline_items
 from rmeval.records import Result
 from rmeval.results import ResultView, with_options
@@ -172,16 +173,19 @@ def _round_width(least: float) -> float:
 
 
 def _margins(rows: Sequence[Judgement]) -> tuple[Histogram | None, str]:
-    found = style.preferences(rows)
-    pairs, margins = found.pairs, found.margins
-    if found.n_without_text:  # margins need no texts
-        scored = calibration.margins(rows)
-        if not scored.n:
-            return None, "No scores of single candidates."
-        return histogram(scored.values.tolist(), scored.weights.tolist(), scored.n), ""
-    if not margins.size:
+    kept, values, conversions = [], {}, dict[str, None]()
+    for j in rows:
+        scored = scores_of(j)
+        if len(set(j.grades)) > 1 and not scored.reason:
+            kept.append(j)
+            values[j.id] = scored.values
+            conversions[scored.how] = None
+    pairs = Contrasts(tuple(kept))
+    if not kept:
         return None, "No example has right and wrong candidates with all their scores."
-    return histogram(margins.tolist(), pairs.weights.tolist(), len(pairs.judgements)), "; ".join(found.conversions)
+    margins = pairs.between(lambda j: values[j.id])
+    found = histogram(margins.tolist(), pairs.weights.tolist(), len(kept))
+    return found, "; ".join(how for how in conversions if how)
 
 
 def _reliability(rows: Sequence[Judgement]) -> tuple[float | None, tuple[Point, ...], str]:

@@ -202,6 +202,11 @@ def test_scores_of_steps_are_swept_and_verdicts_have_no_calibration(folder: Path
     assert swept["max"] == 0, "one high step is enough for the wrong one"
     assert swept["min"] == pytest.approx(35 / 40), "the wrong ones' last step reaches .8 from the 35th on"
     assert found.margins is not None
+    assert found.margins_why == "step scores aggregated by prod"
+    textless = replace(results.load_result(path), judgements=tuple(replace(r, lengths=()) for r in rows))
+    again = detail(textless, load_suite("toy-pairs"))
+    assert again.margins == found.margins, "margins need no texts"
+    assert again.lengths_why == "The texts were not at hand."
     assert found.reliability == ()
     assert found.reliability_why
     entry = only(board_of(folder)).entries[0]
