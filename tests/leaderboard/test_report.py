@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
 import threading
 import urllib.error
 import urllib.request
@@ -10,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from command import rmeval
+from command import PROGRAM, rmeval
 from made_results import CARD, pairs, scored
 
 from rmeval.compare import compare
@@ -112,3 +114,21 @@ def test_serve_gives_the_pages_and_nothing_else(folder: Path) -> None:
     nothing = rmeval("leaderboard", "serve", folder / "nowhere")
     assert nothing.code == 2
     assert "rmeval leaderboard build --out" in nothing.stderr
+
+
+def test_ctrl_c_ends_the_server_without_a_word(folder: Path) -> None:
+    (folder / "site").mkdir()
+    (folder / "site" / "index.html").write_text("here")
+    running = subprocess.Popen(
+        [*PROGRAM, "leaderboard", "serve", folder / "site", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stdout is not None
+    address = running.stdout.readline().strip()
+    with urllib.request.urlopen(address) as page:
+        assert page.read() == b"here"
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=20)
+    assert (running.returncode, out, err) == (0, "", "")
