@@ -136,8 +136,9 @@ def build(
     for view in (view for same_suite in views.values() for view in same_suite):
         if _link(view) in shown:
             _publish(view, out)
-    results.write_whole(out / "leaderboard.json", to_json(board).encode("utf-8"))
+    # in this order: the pages of the board before are known from its leaderboard.json
     write_site(board, details, matches, out)
+    results.write_whole(out / "leaderboard.json", to_json(board).encode("utf-8"))
     return board
 
 

@@ -11,6 +11,8 @@ What this module does not know: where numbers come from, result files.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,7 @@ from rmeval.results import write_whole
 MOST_ON_INDEX = 25
 """Rows of a suite's table on the first page; its own page has all."""
 ASSETS = ("board.css", "board.js")
+_PAGE = re.compile(r"(entries|suites|pairs)/[A-Za-z0-9._/-]+\.html")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,11 @@ class Drawn:
 def write_site(
     board: Board, details: Mapping[str, Detail], duels: Mapping[str, Sequence[Duel]], out: Path
 ) -> tuple[Path, ...]:
-    """Write all pages; returns their paths. `details` is keyed by the entries' files, `duels` by suite."""
+    """Write all pages; returns their paths. `details` is keyed by the entries' files, `duels` by suite.
+
+    Pages of the board that was built there before are removed where this one has them no more; a page of what was
+    rejected or withdrawn must not stay.
+    """
     pages = {"index.html": index(board)}
     for suite in board.suites:
         pages[suite.page] = suite_page(board, suite)
@@ -58,7 +65,19 @@ def write_site(
         write_whole(out / name, (TEMPLATES / name).read_bytes())
     for name, text in pages.items():
         write_whole(out / name, text.encode("utf-8"))
+    for name in _pages_before(out) - pages.keys():
+        (out / name).unlink(missing_ok=True)
     return tuple(out / name for name in pages)
+
+
+def _pages_before(out: Path) -> set[str]:
+    """The pages below `out` that its leaderboard.json names, whatever else that may hold."""
+    try:
+        suites = json.loads((out / "leaderboard.json").read_bytes())["suites"]
+        named = {str(one.get(key)) for s in suites for one in (s, *s["entries"]) for key in ("page", "pairs")}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return set()
+    return {name for name in named if _PAGE.fullmatch(name) and ".." not in name}
 
 
 def index(board: Board) -> str:

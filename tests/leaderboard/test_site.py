@@ -172,6 +172,28 @@ def test_paired_differences_are_those_of_compare(folder: Path) -> None:
     assert 'id="pair-0-1"' in html(folder, "pairs/toy-pairs.html")
 
 
+def test_pages_of_what_left_the_board_leave_too_and_nothing_else_does(folder: Path) -> None:
+    for name in ("stays", "goes"):
+        scored(folder, pairs(1.0), model=name)
+    before = {e.model: e.page for e in only(board_of(folder)).entries}
+    site = folder.parent / "site"
+    own = [site / "entries" / "own.html", folder.parent / "kept.html"]
+    for file in own:
+        file.write_text("not a page of the board")
+    held = json.loads((site / "leaderboard.json").read_text())
+    held["suites"][0]["entries"].append({"page": "entries/../../kept.html"})
+    (site / "leaderboard.json").write_text(json.dumps(held))
+    for file in (folder / "goes").rglob("*.json"):
+        file.unlink()
+    board_of(folder)
+    assert (site / before["stays"]).is_file()
+    assert not (site / before["goes"]).exists()
+    assert not (site / "pairs" / "toy-pairs.html").exists(), "one entry has nobody to be compared with"
+    assert all(file.is_file() for file in own)
+    (site / "leaderboard.json").write_text('{"suites": 3}')
+    board_of(folder)
+
+
 def test_a_long_table_is_whole_on_its_own_page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "MOST_ON_INDEX", 2)
     for i in range(4):
