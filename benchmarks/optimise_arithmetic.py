@@ -33,6 +33,8 @@ from typing import Any
 from rmeval.arithmetic.problems import Problem, draw_problems, seeded
 from rmeval.arithmetic.solutions import right_solution
 from rmeval.models import language_model, load_model
+from rmeval.policy.completions import Asked, Way, rewarded, write_pool
+from rmeval.policy.refinement import Settings, refine
 from rmeval.probes import plots
 from rmeval.probes.best_of_n import best_of_n
 from rmeval.probes.curves import Curve, Point
@@ -41,8 +43,6 @@ from rmeval.probes.overoptimisation import over_optimisation
 from rmeval.probes.pool import Pool, to_json
 from rmeval.probes.selection import Choice
 from rmeval.progress import note
-from rmeval.refinement import Settings, refine
-from rmeval.sampling import Asked, Way, rewarded, write_pool
 from rmeval.store import Store
 from rmeval.training.config import make_config
 from rmeval.training.run import train

@@ -63,8 +63,8 @@ LARGE_ROOMS = {
     "engines": 3000,
     "scorers": 3000,
     "leaderboard": 3000,
-    "probes": 3000,
-    "cli": 2500,
+    "probes": 4000,
+    "cli": 3000,
     "readers": 1500,
 }
 """Lines of code that a room may have; any other may have 1,000, and the files on top 5,000 together."""

@@ -14,8 +14,8 @@ import typer
 from rmeval.cli import output
 
 if TYPE_CHECKING:
-    from rmeval.monte_carlo import Labelled
-    from rmeval.rollouts import Tally, Way
+    from rmeval.policy.monte_carlo import Labelled
+    from rmeval.policy.rollouts import Tally, Way
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -81,8 +81,8 @@ def label_mc(
     The rows written have labels, counts and intervals (Wilson, 95 %), and are what `rmeval train prm --data OUT` takes;
     with rates (rule soft) add --soft.
     """
-    from rmeval import monte_carlo
     from rmeval.errors import CheckFailed, UsageError
+    from rmeval.policy import monte_carlo
     from rmeval.training.schemas import THRESHOLD
 
     known = _rule(rule)
@@ -100,7 +100,7 @@ def label_mc(
         if base_url is not None or arg:
             raise UsageError(f"{'--base-url' if base_url else '-a'}: is about a model to roll out with; say --model")
     else:
-        from rmeval.rollouts import Way
+        from rmeval.policy.rollouts import Way
 
         way = Way(rollouts, temperature, top_p, max_tokens, seed, step_separator.replace(r"\n", "\n"))
         given, tally, about = _rolled_out(given, file, model, way, engine, base_url, arg or [], store)
@@ -132,9 +132,10 @@ def _rolled_out(
     """The rows with counts, as far as there are any; what came of the rollouts, and what is said of them in JSON."""
     from dataclasses import asdict, replace
 
-    from rmeval import arguments, rollouts
+    from rmeval import arguments
     from rmeval.errors import CheckFailed
     from rmeval.models import language_model
+    from rmeval.policy import rollouts
     from rmeval.store import Store, home
 
     asked = rollouts.problems(rows, str(file))

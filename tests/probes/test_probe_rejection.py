@@ -17,11 +17,11 @@ from rmeval.engines.checkpoint import Checkpoint
 from rmeval.engines.transformers import TransformersEngine
 from rmeval.errors import UsageError
 from rmeval.final_answers import final_answer, same_answer
+from rmeval.policy.completions import Way, prompts_of, write_pool
 from rmeval.probes.kept import beside_luck, drawn_per_prompt, sweep, training_rows
 from rmeval.probes.pool import Pool, PoolRow, read_pool, to_json
 from rmeval.probes.rejection import describe_choice
 from rmeval.probes.selection import RULES, Choice, choose
-from rmeval.sampling import Way, prompts_of, write_pool
 from rmeval.training.config import make_config
 from rmeval.training.rows import read_dialogues
 from rmeval.training.run import train

@@ -20,10 +20,10 @@ from rmeval.cli.run import Arguments, AsJson
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rmeval.policy.completions import Way
+    from rmeval.policy.refinement import Refined
     from rmeval.probes.kept import Beside
     from rmeval.probes.pool import Pool
-    from rmeval.refinement import Refined
-    from rmeval.sampling import Way
     from rmeval.store import Store
 
 WRITING, TUNING = "Writing a pool", "Fine-tuning on the chosen"
@@ -98,10 +98,10 @@ def rejection(
     --export writes the chosen, and --finetune trains on them and on a matched draw and asks both held-out prompts.
     """
     from rmeval.errors import CheckFailed
+    from rmeval.policy.completions import Way
     from rmeval.probes.kept import beside_luck, sweep, training_rows
     from rmeval.probes.pool import to_json
     from rmeval.results import check_writable, write_whole
-    from rmeval.sampling import Way
 
     how = _how(rule, k, normalise, threshold, beta, seed)
     way = Way(n, temperature, top_p, max_tokens, seed)
@@ -226,7 +226,7 @@ def _written(
     """The pool, and what is said of its writing."""
     from rmeval import arguments
     from rmeval.models import language_model
-    from rmeval.sampling import prompts_of, write_pool
+    from rmeval.policy.completions import prompts_of, write_pool
 
     asked = prompts_of(prompts, data=data, seed=way.seed)
     remote = {"base_url": base_url} if base_url or engine == "openai" else None
@@ -251,7 +251,7 @@ def _scored(
     from rmeval import arguments
     from rmeval.metrics.convert import OWN
     from rmeval.models import load_model
-    from rmeval.sampling import rewarded
+    from rmeval.policy.completions import rewarded
 
     scoped = arguments.parse(given)
     model = load_model(scorer, given={"scorer": scoped["scorer"], "judge": scoped["judge"]})
@@ -275,8 +275,8 @@ def _refined(
     kept: Store,
 ) -> Refined:
     from rmeval import arguments
-    from rmeval.refinement import Settings, refine
-    from rmeval.sampling import prompts_of
+    from rmeval.policy.completions import prompts_of
+    from rmeval.policy.refinement import Settings, refine
     from rmeval.training.config import read_config
 
     settings = Settings(

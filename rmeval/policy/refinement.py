@@ -21,12 +21,12 @@ from typing import Any
 from rmeval import results
 from rmeval.errors import UsageError
 from rmeval.models import language_model
+from rmeval.policy.completions import Asked, Way, write_pool
 from rmeval.probes.curves import Curve, Point, mean_point
 from rmeval.probes.kept import drawn_per_prompt, training_rows
 from rmeval.probes.pool import Pool
 from rmeval.probes.selection import Choice, Chosen, choose
 from rmeval.progress import note
-from rmeval.sampling import Asked, Way, write_pool
 from rmeval.store import Store
 from rmeval.training.config import make_config, read_config
 from rmeval.training.folders import has_checkpoint
@@ -161,9 +161,7 @@ def _train(pool: Pool, taken: Chosen, settings: Settings, seed: int, folder: Pat
         return train(config, resume=has_checkpoint(folder), show=note).out
     before = make_config("sft", {**read_config(folder / "config.toml", "sft"), "out": folder})
     if not same_rows or before.resolved(folder) != config.resolved(folder):
-        raise UsageError(
-            f"{folder}: holds a policy of other rows or settings; choose another -o DIR"
-        )
+        raise UsageError(f"{folder}: holds a policy of other rows or settings; choose another -o DIR")
     return folder
 
 

@@ -17,8 +17,8 @@ from rmeval.arithmetic.solutions import render, right_solution, wrong_solution
 from rmeval.engines.checkpoint import Checkpoint
 from rmeval.engines.transformers import TransformersEngine
 from rmeval.errors import UsageError
+from rmeval.policy.rollouts import Way, problems, roll_out
 from rmeval.readers.rows import Row
-from rmeval.rollouts import Way, problems, roll_out
 from rmeval.store import Store
 from rmeval.training.rows import read_steps
 

@@ -10,7 +10,7 @@ from command import rmeval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rmeval.monte_carlo import step_label
+from rmeval.policy.monte_carlo import step_label
 from rmeval.training.rows import read_steps
 
 ROW = {"id": "a", "prompt": "What is 15 % of 80?", "steps": ["15 % is 0.15", "0.15 * 80 = 1.2"]}
