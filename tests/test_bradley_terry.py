@@ -152,11 +152,13 @@ def test_turning_every_comparison_round_changes_nothing(rows):
         ([], "no comparisons"),
     ],
 )
+@pytest.mark.fault("F61")
 def test_f61_undefeated_or_unconnected_players_get_no_rating(rows, said):
     with pytest.raises(NotIdentifiable, match=said):
         bt.fit([r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows])
 
 
+@pytest.mark.fault("F61")
 def test_f61_only_ties_leave_the_tie_parameter_open():
     assert bt.fit(["A"], ["B"], [0.5]).theta.tolist() == [0.0, 0.0]
     with pytest.raises(NotIdentifiable, match="every comparison is a tie"):

@@ -127,6 +127,7 @@ class Killed(BaseException):
     """As sudden as a signal."""
 
 
+@pytest.mark.fault("F19")
 def test_f19_a_killed_run_resumes_and_ends_equal(tiny_reward_model, tmp_path, monkeypatch):
     examples = many(40)
     scorer, engine = model(tiny_reward_model, batch_tokens=200)
@@ -153,6 +154,7 @@ def test_f19_a_killed_run_resumes_and_ends_equal(tiny_reward_model, tmp_path, mo
     assert resumed.counts.cached + resumed.counts.computed == undisturbed.counts.computed
 
 
+@pytest.mark.fault("F19")
 def test_a_batch_that_is_partly_stored_is_computed_whole(tiny_reward_model, tmp_path):
     examples = many(12)
     with Store(tmp_path / "s.sqlite") as store:
@@ -161,6 +163,7 @@ def test_a_batch_that_is_partly_stored_is_computed_whole(tiny_reward_model, tmp_
     assert (outcome.counts.cached, outcome.counts.computed) == (0, 24)
 
 
+@pytest.mark.fault("F27")
 def test_stored_replies_are_used_whatever_the_batch_size_and_not_after_a_change(tiny_reward_model, tmp_path):
     examples = many(12)
     with Store(tmp_path / "s.sqlite") as store:
@@ -177,6 +180,7 @@ def test_identical_texts_are_asked_once(tiny_reward_model):
     assert (outcome.counts.requests, outcome.counts.computed) == (4, 3)
 
 
+@pytest.mark.fault("F15")
 def test_a_missing_score_keeps_its_reason(tiny_reward_model):
     outcome = runner.run([example("a", "good " * 50, "bad")], *model(tiny_reward_model, max_length=30))
     [judgement] = outcome.judgements
@@ -186,6 +190,7 @@ def test_a_missing_score_keeps_its_reason(tiny_reward_model):
     assert (outcome.counts.errors, outcome.counts.truncated) == (1, 1)
 
 
+@pytest.mark.fault("F10")
 def test_non_finite_logits_are_missing(tiny_reward_model, monkeypatch):
     monkeypatch.setattr(TransformersEngine, "run", lambda self, rs: [Reply(((math.inf,),)) for _ in rs])
     outcome = runner.run([example("a", "good", "bad")], *model(tiny_reward_model))

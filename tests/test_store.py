@@ -41,6 +41,7 @@ def test_failures_are_not_stored(tmp_path):
         assert set(store.get(["good", "bad"])) == {"good"}
 
 
+@pytest.mark.fault("F22")
 def test_f22_a_full_disk_keeps_what_was_committed(tmp_path):
     with Store(tmp_path / "s.sqlite") as store:
         store.put({"a": Reply(((1.0,),))})
@@ -51,6 +52,7 @@ def test_f22_a_full_disk_keeps_what_was_committed(tmp_path):
         assert store.get(["a", "1"]) == {"a": Reply(((1.0,),))}
 
 
+@pytest.mark.fault("F26")
 def test_f26_damage_and_newer_schemas_are_named_not_recreated(tmp_path):
     (tmp_path / "torn.sqlite").write_bytes(b"SQLite format 3\x00" + b"\xff" * 5000)
     with pytest.raises(UsageError, match=r"torn\.sqlite"):
@@ -64,6 +66,7 @@ def test_f26_damage_and_newer_schemas_are_named_not_recreated(tmp_path):
         Store(tmp_path)  # a folder
 
 
+@pytest.mark.fault("F25")
 def test_f25_locks_of_live_dead_and_foreign_processes(tmp_path):
     with Store(tmp_path / "s.sqlite") as store:
         with store.lock("run"), pytest.raises(LockHeld, match=str(os.getpid())), store.lock("run"):
@@ -83,6 +86,7 @@ def test_f25_locks_of_live_dead_and_foreign_processes(tmp_path):
             pass
 
 
+@pytest.mark.fault("F27")
 def test_f27_changed_settings_are_named(tmp_path):
     with Store(tmp_path / "s.sqlite") as store:
         assert store.changed_fields("m", "s", {"dtype": "float32", "max_length": 10}) == []
@@ -90,6 +94,7 @@ def test_f27_changed_settings_are_named(tmp_path):
         assert store.changed_fields("m", "other", {"dtype": "float32"}) == []
 
 
+@pytest.mark.fault("F24")
 def test_f24_a_file_that_another_process_is_setting_up_is_waited_for(tmp_path):
     path = tmp_path / "s.sqlite"
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -130,6 +135,7 @@ with Store(Path(sys.argv[1])) as store:
 """
 
 
+@pytest.mark.fault("F24")
 def test_f24_several_processes_share_one_file(tmp_path):
     path = tmp_path / "s.sqlite"
     writers = [

@@ -26,6 +26,7 @@ from rmeval.errors import UsageError
         "[1,]",
     ],
 )
+@pytest.mark.fault("F51")
 def test_refused_with_one_message(text):
     with pytest.raises(UsageError, match=r"^x\.json"):
         strict_json.loads(text, "x.json")
@@ -36,6 +37,7 @@ def test_invalid_utf8_names_the_byte():
         strict_json.loads(b'["\xff"]', "x")
 
 
+@pytest.mark.fault("F11")
 def test_bom_crlf_blank_lines_and_gzip_are_harmless(tmp_path):
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress(b'\xef\xbb\xbf{"a": 1}\r\n\r\n{"a": 2}\r\n'))

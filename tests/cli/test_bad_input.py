@@ -194,6 +194,7 @@ def test_two_suites_of_one_name_are_both_named(tmp_path, monkeypatch):
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("F11")
 def test_all_malformed_rows_with_their_lines():
     rows = ['{"prompt": "a", "chosen": "b", "rejected": "c"}', '{"prompt": "a", "chosen": "b"}',
             '{"prompt": "a", "chosen": 3, "rejected": "c"}']  # fmt: skip
@@ -217,6 +218,7 @@ def test_all_malformed_rows_with_their_lines():
         (b"", ["holds no rows"]),
     ],
 )
+@pytest.mark.fault("F11", "F13")
 def test_a_faulty_file_names_the_line(content, said):
     Path("mine.jsonl").write_bytes(content)
     message = run_pairs("length", "mine.jsonl")
@@ -267,6 +269,7 @@ def test_a_folder_without_rows(tmp_path):
         ("", ["no rows"]),
     ],
 )
+@pytest.mark.fault("F10")
 def test_a_faulty_replay_file_names_the_line(pairs, row, said):
     Path("r.jsonl").write_text(row)
     message = run_pairs("replay:r.jsonl", pairs)
@@ -312,6 +315,7 @@ def test_a_head_that_the_checkpoint_does_not_hold(checkpoint, pairs):
     assert "does not hold score.weight, so these weights would be random" in run_pairs("spoilt", pairs)
 
 
+@pytest.mark.fault("F1")
 def test_pickled_weights_are_not_opened(checkpoint, pairs):
     (checkpoint / "model.safetensors").rename(checkpoint / "pytorch_model.bin")
     message = run_pairs("spoilt", pairs)
@@ -332,6 +336,7 @@ def test_pickled_weights_are_not_opened(checkpoint, pairs):
         (lambda folder: [f.unlink() for f in folder.glob("tokenizer*")], "its tokenizer cannot be read"),
     ],
 )  # fmt: skip
+@pytest.mark.fault("F3", "F6")
 def test_a_spoilt_checkpoint_says_what_is_wrong(checkpoint, pairs, spoil, said):
     spoil(checkpoint)
     message = run_pairs("spoilt", pairs)
@@ -424,6 +429,7 @@ def test_results_of_two_suites_are_not_compared(result):
 
 
 @pytest.mark.parametrize("option", ["--out", "--store"])
+@pytest.mark.fault("F23")
 def test_a_file_where_a_folder_or_a_store_should_be(pairs, option):
     Path("notes.txt").write_text("mine")
     message = run_pairs("length", pairs, option, "notes.txt")
@@ -441,6 +447,7 @@ def test_a_file_where_a_folder_or_a_store_should_be(pairs, option):
         ["leaderboard", "build", "kept", "--out", "/proc/nothing"],
     ],
 )
+@pytest.mark.fault("F23")
 def test_a_place_where_nothing_can_be_written(pairs, result, command):
     assert "/proc/nothing" in refused(*(part.format(data=pairs) for part in command))
 
@@ -467,6 +474,7 @@ def test_in_a_process_of_its_own(tmp_path, pairs):
         assert got.stderr == refused(*arguments)
 
 
+@pytest.mark.fault("F23")
 def test_f23_a_place_that_cannot_be_written_is_noticed_before_scoring(tmp_path, monkeypatch):
     from rmeval import runner
 

@@ -150,6 +150,7 @@ def test_dry_run_counts_and_writes_nothing(pairs, tiny_reward_model, tmp_path):
     ).stdout  # fmt: skip
 
 
+@pytest.mark.fault("F9")
 def test_missing_scores_withhold_the_aggregates_and_exit_3(pairs):
     rows = [{"id": f"p{i}", "scores": [1.0, 0.0]} for i in range(39)]
     Path("r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -167,6 +168,7 @@ def test_missing_scores_withhold_the_aggregates_and_exit_3(pairs):
     assert load_result(path).judgements[-1].reasons == ("not_recorded", "not_recorded")
 
 
+@pytest.mark.fault("F14")
 def test_a_text_that_is_too_long_is_missing_not_cut(pairs, tiny_reward_model):
     run = ("run", tiny_reward_model, "--suite", "pairs", "--data", pairs)
     got = rmeval(*run, "-a", "engine.max_length=24")
@@ -361,6 +363,7 @@ def test_every_command_has_help(name):
     assert f"rmeval {name}" in got.stdout
 
 
+@pytest.mark.fault("F30")
 def test_the_answer_is_utf8_in_every_locale(tmp_path):
     row = {"id": "é", "prompt": "q", "chosen": "long", "rejected": "x"}
     (tmp_path / "mine.jsonl").write_text(json.dumps(row))
@@ -372,6 +375,7 @@ def test_the_answer_is_utf8_in_every_locale(tmp_path):
         assert "é" in got.stdout
 
 
+@pytest.mark.fault("F30")
 def test_a_reader_that_leaves_early_is_no_fault(tmp_path):
     shell = f"set -o pipefail; {' '.join(command.PROGRAM)} show arithmetic --examples --json | head -n 1"
     done = subprocess.run(

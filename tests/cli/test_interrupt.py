@@ -121,6 +121,7 @@ def started():
         run.process.communicate()
 
 
+@pytest.mark.fault("F19")
 def test_killed_in_the_middle_then_the_same_command(place, tiny_reward_model, started):
     killed = started(Run(place, tiny_reward_model, "killed"))
     undisturbed = started(Run(place, tiny_reward_model, "undisturbed"), pause=0)
@@ -146,6 +147,7 @@ def test_killed_in_the_middle_then_the_same_command(place, tiny_reward_model, st
     assert len(load(files[0], ROWS)) == ROWS
 
 
+@pytest.mark.fault("F20", "F24")
 def test_one_writer_per_run_and_a_soft_stop_says_how_to_resume(place, tiny_reward_model, started, monkeypatch):
     first = started(Run(place, tiny_reward_model, "first"))
     first.wait_for_the_middle()
@@ -167,6 +169,7 @@ def test_one_writer_per_run_and_a_soft_stop_says_how_to_resume(place, tiny_rewar
 
 
 @pytest.mark.slow
+@pytest.mark.fault("F20")
 def test_control_c_says_how_to_resume(place, tiny_reward_model, started):
     run = started(Run(place, tiny_reward_model, "control-c"))
     run.wait_for_the_middle()

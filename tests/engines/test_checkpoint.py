@@ -46,6 +46,7 @@ def test_a_language_model_is_refused_with_what_to_do(tmp_path):
         load_model(str(tmp_path / "lm"))
 
 
+@pytest.mark.fault("F1")
 def test_f1_pickled_weights_are_refused_and_never_read(tiny_reward_model, tmp_path):
     folder = copy(tiny_reward_model, tmp_path / "pickled")
     (folder / "model.safetensors").unlink()
@@ -62,6 +63,7 @@ def test_f1_pickled_weights_are_refused_and_never_read(tiny_reward_model, tmp_pa
     assert not canary.exists()
 
 
+@pytest.mark.fault("F2")
 def test_f2_a_pickle_beside_safetensors_is_ignored(tiny_reward_model, tmp_path):
     folder = copy(tiny_reward_model, tmp_path / "both")
     canary = tmp_path / "canary"
@@ -76,6 +78,7 @@ def test_f2_a_pickle_beside_safetensors_is_ignored(tiny_reward_model, tmp_path):
     assert not canary.exists()
 
 
+@pytest.mark.fault("F3")
 def test_f3_code_in_a_checkpoint_is_refused(tiny_reward_model, tmp_path):
     folder = copy(tiny_reward_model, tmp_path / "coded")
     canary = tmp_path / "canary"
@@ -88,6 +91,7 @@ def test_f3_code_in_a_checkpoint_is_refused(tiny_reward_model, tmp_path):
     assert not canary.exists()
 
 
+@pytest.mark.fault("F6")
 def test_f6_a_damaged_safetensors_file_is_one_message(tiny_reward_model, tmp_path):
     folder = copy(tiny_reward_model, tmp_path / "damaged")
     whole = (folder / "model.safetensors").read_bytes()

@@ -121,6 +121,7 @@ def test_files_stay_within_the_limits_of_a_server(tmp_path, monkeypatch):
 # F47: what a server leaves out is asked again, and what it says twice is read once
 
 
+@pytest.mark.fault("F47")
 def test_lines_are_told_by_their_id_and_missing_ones_are_asked_again(tmp_path, capsys):
     with BatchServer(echo, in_disorder(missing=3, twice=1), as_it_came) as server:
         got = replies(server, many(100), tmp_path)
@@ -133,6 +134,7 @@ def test_lines_are_told_by_their_id_and_missing_ones_are_asked_again(tmp_path, c
     assert kept(tmp_path) == 0
 
 
+@pytest.mark.fault("F47")
 def test_what_expired_is_asked_again(tmp_path):
     with BatchServer(echo, expires(4), expires(0), as_it_came) as server:
         got = replies(server, many(6), tmp_path)
@@ -311,6 +313,7 @@ def test_what_has_to_be_known_before():
         {"GET /v1/files/batch_0-output/content": [AfterThat(), Status(500)]},
     ],
 )
+@pytest.mark.fault("F47")
 def test_a_connection_that_breaks_costs_no_second_batch(trouble, tmp_path):
     with BatchServer(echo) as server:
         server.trouble = trouble
@@ -446,6 +449,7 @@ def judge(body) -> Says:
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.fault("F47")
 def test_a_poller_that_ends_is_taken_up_by_the_same_command(end, data):
     with BatchServer(judge, looks=1e9) as server:
         process = subprocess.Popen(
@@ -489,6 +493,7 @@ def test_a_cap_bounds_what_is_handed_in(data):
         assert (usage["calls"], usage["cost"]) == (24 - done, pytest.approx((24 - done) * 0.002))
 
 
+@pytest.mark.fault("F48")
 def test_the_key_is_sent_and_written_nowhere(data, monkeypatch, tmp_path):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with BatchServer(lambda body: Says(judge(body).text + KEY), expires(3), as_it_came) as server:

@@ -106,6 +106,7 @@ def test_a_text_that_cannot_be_sent_fails_alone():
 # F31: told to wait
 
 
+@pytest.mark.fault("F31")
 def test_it_waits_as_long_as_it_is_told_and_counts_attempts():
     with JudgeServer([Status(429, headers={"Retry-After": "0.15"})] * 2 + ["[[A]]"]) as server:
         [reply] = engine(server).run([asked()])
@@ -115,6 +116,7 @@ def test_it_waits_as_long_as_it_is_told_and_counts_attempts():
     assert third - second >= 0.15
 
 
+@pytest.mark.fault("F31")
 def test_one_that_is_told_to_wait_too_long_gives_up_at_once():
     with JudgeServer([Status(429, headers={"Retry-After": "600"}), "[[A]]"]) as server:
         found = engine(server, concurrency=1)
@@ -124,6 +126,7 @@ def test_one_that_is_told_to_wait_too_long_gives_up_at_once():
 
 
 @pytest.mark.parametrize("said", ["inf", "-1", "nan", "later", "Thu, 01 Jan 1970 00:00:00 GMT"])
+@pytest.mark.fault("F31")
 def test_a_senseless_wait_is_our_own(said):
     assert one([Status(429, headers={"Retry-After": said}), "[[A]]"]) == Reply(
         text="[[A]]", n_tokens=100, n_written=10, served="m", attempts=2
@@ -158,6 +161,7 @@ def test_all_calls_pause_when_one_is_told_to():
         (429, {"code": "insufficient_quota", "message": "You exceeded your current quota"}),
     ],
 )
+@pytest.mark.fault("F32")
 def test_what_stops_the_run_costs_one_call_per_worker(status, error):
     with JudgeServer(Status(status, error), latency=0.01) as server:
         with pytest.raises(CheckFailed, match=error["message"]) as stopped:
@@ -167,6 +171,7 @@ def test_what_stops_the_run_costs_one_call_per_worker(status, error):
     assert f"HTTP {status}" in str(stopped.value)
 
 
+@pytest.mark.fault("F32")
 def test_what_came_before_the_end_is_handed_over_before_the_end():
     def script(body):
         return "ok" if int(body["messages"][-1]["content"].split()[1]) < 20 else Status(401)
@@ -198,6 +203,7 @@ def test_a_setting_that_the_model_refuses_stops_the_run():
     ],
     ids=lambda bad: repr(bad)[:40],
 )  # fmt: skip
+@pytest.mark.fault("F33")
 def test_faults_are_asked_again_and_are_never_a_verdict(bad):
     with JudgeServer(bad) as server:
         [reply] = engine(server, attempts=3).run([asked()])
@@ -207,6 +213,7 @@ def test_faults_are_asked_again_and_are_never_a_verdict(bad):
 
 
 @pytest.mark.parametrize(("bad", "per_call"), [(Hangs(), 0.15), (Drips(), 0.15), (Breaks(), 0.0)])
+@pytest.mark.fault("F34")
 def test_silence_and_broken_connections_take_bounded_time(bad, per_call):
     with JudgeServer(bad) as server:
         start = time.monotonic()
@@ -216,6 +223,7 @@ def test_silence_and_broken_connections_take_bounded_time(bad, per_call):
     assert 2 * per_call <= took < 2 * per_call + 0.1 * SLOW
 
 
+@pytest.mark.fault("F34")
 def test_the_deadline_bounds_all_calls_and_waits_of_a_request():
     with JudgeServer(Status(500)) as server:
         start = time.monotonic()
@@ -234,6 +242,7 @@ def test_no_server_at_all():
 # F35: faults of one request
 
 
+@pytest.mark.fault("F35")
 def test_a_fault_of_one_request_is_its_own():
     def script(body):
         match body["messages"][-1]["content"]:
@@ -279,6 +288,7 @@ def test_refusals_and_long_prompts_are_no_failures_of_the_server():
         assert {r.reason for r in engine(server).run(many(60))} == {"refused"}
 
 
+@pytest.mark.fault("F41")
 def test_a_server_without_log_probabilities_is_given_up_soon():
     tokens = (Special("A"), Special("B"))
     requests = [Request(r.parts, at="next", read="next_logprobs", tokens=tokens) for r in many(50)]
@@ -358,6 +368,7 @@ def test_a_slow_taker_holds_the_calls_back():
 # F46: what it costs
 
 
+@pytest.mark.fault("F46")
 def test_the_cap_lets_what_is_under_way_finish_and_makes_no_further_call():
     with JudgeServer(Says("ok", usage=(1000, 100)), latency=0.01) as server:
         found = engine(server, concurrency=4, price_in=1.0, price_out=10.0, max_cost=0.02)

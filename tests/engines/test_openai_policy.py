@@ -101,6 +101,7 @@ def test_a_setting_that_is_always_refused_says_how_to_leave_it_out():
     assert "protocol of texts" in str(fault(400, {"error": {"param": "top_logprobs", "message": "Unsupported"}}))
 
 
+@pytest.mark.fault("F33")
 def test_an_error_in_an_answer_of_status_200_goes_by_the_status_it_names():
     def made_of(error):
         return of_answer(Unreadable("error", error=error), NOW).scope
@@ -122,6 +123,7 @@ def test_an_error_in_an_answer_of_status_200_goes_by_the_status_it_names():
         ("Sun, 22 Nov 2026 12:01:00 -0000", None),
     ],
 )  # fmt: skip
+@pytest.mark.fault("F31")
 def test_retry_after(said, seconds):
     assert retry_after({"retry-after": said}, NOW) == seconds
 
@@ -138,6 +140,7 @@ def test_milliseconds_go_before_seconds():
     backoff=st.floats(0, 100),
     longest=st.floats(0.1, 1e4),
 )
+@pytest.mark.fault("F31")
 def test_a_wait_is_no_shorter_than_asked_for_and_bounded(after, attempt, seed, backoff, longest):
     found = wait(
         Fault("again", "api_error", "x", after=after), attempt, random.Random(seed), backoff=backoff, longest=longest
@@ -199,6 +202,7 @@ def test_what_a_server_does_not_count_is_estimated_and_said_so():
         ((1.0, 1.0, float("nan")), "--max-cost=nan"),
     ],
 )
+@pytest.mark.fault("F46")
 def test_a_cap_needs_both_prices(given_, said):
     with pytest.raises(UsageError, match=said):
         prices(*given_)
@@ -245,6 +249,7 @@ def test_a_key_prints_as_nothing_and_is_hidden_in_every_spelling():
     assert Key("EMPTY").hide("an EMPTY answer") == "an EMPTY answer"
 
 
+@pytest.mark.fault("F48")
 def test_logs_hold_no_key(caplog):
     key = Key("sk-0123456789")
     logger = logging.getLogger("httpx.test")

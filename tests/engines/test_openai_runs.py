@@ -67,6 +67,7 @@ def content(answer: Answer) -> dict:
 # F32, F44: stopped, resumed, in another order, so many at once
 
 
+@pytest.mark.fault("F32", "F44")
 def test_a_stopped_run_keeps_its_rows_and_the_same_command_goes_on(data):
     left = [7]
 
@@ -94,6 +95,7 @@ def test_a_stopped_run_keeps_its_rows_and_the_same_command_goes_on(data):
         assert samples(data) == once
 
 
+@pytest.mark.fault("F44")
 def test_concurrency_order_and_subset_change_nothing(data, tmp_path):
     found = []
     shuffled = random.Random(4).sample(ROWS, len(ROWS))
@@ -117,6 +119,7 @@ def test_concurrency_order_and_subset_change_nothing(data, tmp_path):
 # F45: what is stored answers, and nothing else does
 
 
+@pytest.mark.fault("F45")
 def test_only_the_same_question_is_answered_from_the_store(data):
     with JudgeServer(lambda body: Says(f"{body.get('temperature')} {body['seed']} [[A]]")) as server:
 
@@ -134,6 +137,7 @@ def test_only_the_same_question_is_answered_from_the_store(data):
         assert asked("-a", "judge.temperature=0.5") == 0
 
 
+@pytest.mark.fault("F45")
 def test_a_spoilt_row_is_asked_again_and_never_unpickled(data):
     with JudgeServer(judge) as server:
         before = run(server, data)
@@ -175,6 +179,7 @@ class Bomb:
         (Status(400, {"code": "context_length_exceeded"}), "truncated", False),
     ],
 )
+@pytest.mark.fault("F35", "F36", "F37")
 def test_every_silence_has_its_name(says, reason, stored, data):
     with JudgeServer(says) as server:
         answer = run(server, data, "--limit", 3)
@@ -185,6 +190,7 @@ def test_every_silence_has_its_name(says, reason, stored, data):
         assert len(server.calls) == (6 if stored else 12)
 
 
+@pytest.mark.fault("F41")
 def test_letters_from_log_probabilities(data):
     with JudgeServer(Says("A", logprobs={"A": -0.9, " A": -1.9, "The": -2.0})) as server:
         answer = run(server, data, "-a", "judge.protocol=pairwise-logprob")
@@ -197,6 +203,7 @@ def test_letters_from_log_probabilities(data):
 # F42: another model answers
 
 
+@pytest.mark.fault("F42")
 def test_another_model_in_the_middle_of_a_run_is_said_aloud(data):
     turns = iter(range(1000))
     with JudgeServer(lambda _: Says("[[A]]", model="m-0613" if next(turns) < 9 else "m-1106")) as server:
@@ -208,6 +215,7 @@ def test_another_model_in_the_middle_of_a_run_is_said_aloud(data):
 # F46: the cap
 
 
+@pytest.mark.fault("F46")
 def test_a_cap_stops_and_the_same_command_goes_on(data):
     prices = ("-a", "engine.price_in=1", "-a", "engine.price_out=10", "-a", "engine.concurrency=2")
     with JudgeServer(lambda body: Says(judge(body).text, usage=(1000, 100))) as server:
@@ -232,6 +240,7 @@ def test_a_cap_stops_and_the_same_command_goes_on(data):
 # F48: the key
 
 
+@pytest.mark.fault("F48")
 def test_the_key_is_sent_and_written_nowhere(data, monkeypatch, capsys, caplog, tmp_path):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     said = f"Bearer {KEY}"
@@ -274,6 +283,7 @@ def test_the_key_is_sent_and_written_nowhere(data, monkeypatch, capsys, caplog, 
         assert KEY.encode() not in (gzip.decompress(raw) if path.suffix == ".gz" else raw), path
 
 
+@pytest.mark.fault("F48")
 def test_an_exception_holds_no_key(data, monkeypatch):
     from rmeval.engines.openai import OpenAIEngine
     from rmeval.errors import CheckFailed

@@ -65,6 +65,7 @@ def hostile(name):
     return Judgement(name, subset="+1", group="@sum", cluster="\tx", grades=(1.0, 0.0), scores=(-1.5, -2.0))
 
 
+@pytest.mark.fault("F53")
 def test_csv_is_inert_in_a_spreadsheet(tmp_path):
     names = ['=cmd|"/C calc"!A0', "-2+3", 'a,"b"\nc', "ordinary", "\rx"]
     view = results.load_result(made_results.write(tmp_path, [hostile(name) for name in names]))
@@ -206,6 +207,7 @@ def test_rewardbenchs_own_arithmetic_on_the_exported_subsets_gives_the_headline(
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "..", "a/../../b", "/root/x", "CON", "org/.."])
+@pytest.mark.fault("F52")
 def test_no_name_leads_out_of_the_folder(tmp_path, name):
     view = results.load_result(made_results.write(tmp_path, made_results.pairs(), model=name))
     for place in export(view, "rewardbench", Told()).files:
@@ -454,6 +456,7 @@ def test_eee_holds_what_the_schema_demands(tmp_path, changes):
 # --- terminals -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("F53")
 def test_what_others_wrote_does_not_command_the_terminal(tmp_path):
     rows = [Judgement("x", "\x1b[2Jeasy", "", "x", (1.0, 0.0), scores=(1.0, 0.0))]
     shown = {"complete": False, "withheld": "\x1b]0;owned\x07 2 missing"}

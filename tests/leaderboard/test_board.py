@@ -148,6 +148,7 @@ def test_what_may_not_be_ranked_is_listed_with_the_reason(folder: Path) -> None:
     assert str(folder) not in (folder.parent / "site" / "leaderboard.json").read_text(), "a path of this machine leaked"
 
 
+@pytest.mark.fault("F58")
 def test_missing_is_not_zero_and_gates_the_rank(folder: Path) -> None:
     rows = pairs(2.0)
     holes = [
@@ -250,6 +251,7 @@ def test_the_same_examples_from_another_layout_are_ranked_together(folder: Path)
     assert set(found["replayed"].versus) == {"length", "random"}
 
 
+@pytest.mark.fault("F53")
 def test_the_page_is_inert_whatever_a_result_says(folder: Path) -> None:
     scored(folder, pairs(2.0), model="<script>alert(1)</script>")
     scored(folder, pairs(1.0, seed=2), model=HOSTILE)
@@ -355,6 +357,7 @@ def labelled(outcomes: str) -> list[Judgement]:
     ]
 
 
+@pytest.mark.fault("F59")
 def test_all_right_and_all_wrong_render_without_nan(folder: Path) -> None:
     plan = replace(PLAN, expected={})
     scored(folder, labelled("1" * 30), model="right", plan=plan)

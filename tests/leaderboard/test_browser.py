@@ -84,6 +84,7 @@ def opened(browser: Any, **options: Any) -> Any:
     return page
 
 
+@pytest.mark.fault("F53")
 def test_f53_no_hostile_text_runs_and_nothing_is_asked_for_from_elsewhere(browser: Any, site: Path) -> None:
     page = opened(browser)
     found = sorted(site.rglob("*.html"))

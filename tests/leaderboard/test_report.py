@@ -69,6 +69,7 @@ def test_an_incomplete_run_says_so(folder: Path) -> None:
     assert "nan" not in text.lower()
 
 
+@pytest.mark.fault("F53")
 def test_f53_hostile_texts_are_inert_in_both(folder: Path) -> None:
     path = scored(folder / "results", pairs(1.0), model=HOSTILE, notes=(HOSTILE,))
     other = scored(folder / "results", pairs(2.0, seed=2), model="plain")

@@ -240,6 +240,7 @@ def test_scores_of_steps_are_swept_and_verdicts_have_no_calibration(folder: Path
 
 
 @pytest.mark.parametrize("entries", [0, 1, 3])
+@pytest.mark.fault("F58")
 def test_f58_small_and_all_tied_boards(folder: Path, entries: int) -> None:
     for i in range(entries):
         scored(folder, pairs(), model=f"same-{i}")
@@ -255,6 +256,7 @@ def test_f58_small_and_all_tied_boards(folder: Path, entries: int) -> None:
         assert (suite.solved_by_all or 0) + (suite.solved_by_none or 0) == pytest.approx(1), "they all earn the same"
 
 
+@pytest.mark.fault("F58")
 def test_f58_an_entry_without_a_subset_is_shown_and_its_gap_is_no_zero(folder: Path) -> None:
     scored(folder, pairs(2.0), model="whole")
     scored(folder, [r for r in pairs(2.0) if r.subset == "easy"], model="half")

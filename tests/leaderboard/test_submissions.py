@@ -101,6 +101,7 @@ def test_scoring_again_reproduces_it(sent):
 # --- F49, F50, F57: claims, ids, digests -----------------------------------------------------------------------------
 
 
+@pytest.mark.fault("F49")
 def test_f49_a_claim_that_is_off_is_rejected_with_both_numbers(result):
     def change(content):
         content["metrics"][0]["value"] += 1e-3
@@ -114,6 +115,7 @@ def test_f49_a_claim_that_is_off_is_rejected_with_both_numbers(result):
     assert "claim" in said.stdout
 
 
+@pytest.mark.fault("F49")
 def test_a_claim_about_an_interval_or_a_count_is_checked_too(result):
     def narrower(content):
         metric = next(m for m in content["metrics"][1:] if m["ci"] and m["value"])
@@ -141,6 +143,7 @@ def test_a_claim_that_nobody_can_compute_is_no_claim(result):
     ],
     ids=["missing", "extra", "twice", "grades", "count", "subset"],
 )
+@pytest.mark.fault("F50")
 def test_f50_samples_that_are_not_the_suites_are_rejected(result, rows, code):
     found = verify(forge(result, lambda c: c["suite"]["data"].update(labels_sha256=None), rows=rows))
     assert codes(found) == {code}, found.faults
@@ -160,6 +163,7 @@ def test_f50_samples_that_are_not_the_suites_are_rejected(result, rows, code):
         (lambda c: c.update(metric_options={"ties": "win"}), "definition"),
     ],
 )
+@pytest.mark.fault("F57")
 def test_f57_what_is_not_the_official_whole_is_rejected_with_its_code(result, change, code):
     assert code in codes(verify(forge(result, change)))
 
@@ -180,6 +184,7 @@ def test_f57_what_is_not_the_official_whole_is_rejected_with_its_code(result, ch
     ],
     ids=["strings", "nan", "infinity", "1e999", "digits", "nested", "twice"],
 )
+@pytest.mark.fault("F51")
 def test_f51_hostile_rows_are_rejected_at_once(result, line):
     forge(result, nothing, rows=lambda lines: [line, *lines[1:]])
     tracemalloc.start()
@@ -192,6 +197,7 @@ def test_f51_hostile_rows_are_rejected_at_once(result, line):
     assert most < 300 * 2**20
 
 
+@pytest.mark.fault("F51")
 def test_f51_a_samples_file_that_grows_without_end_is_not_read(result):
     content = json.loads(result.read_text())
     samples = result.parent / content["samples"]["file"]
@@ -206,6 +212,7 @@ def test_f51_a_samples_file_that_grows_without_end_is_not_read(result):
     assert most < 300 * 2**20
 
 
+@pytest.mark.fault("F51")
 def test_f51_bytes_that_are_no_text_are_rejected(result):
     result.write_bytes(result.read_bytes().replace(b'"arithmetic"', b'"arith\xff"'))
     assert codes(verify(result)) == {"unreadable"}
@@ -215,6 +222,7 @@ def test_f51_bytes_that_are_no_text_are_rejected(result):
     "name",
     ["../../x", "/etc/x", "CON", "a\x00b", "a\u202eb", "rand\u200bom", "x" * 10_000, "-rf", "a//b", "nul.txt", "a\\b"],
 )
+@pytest.mark.fault("F52")
 def test_f52_names_that_are_no_names_are_rejected_and_nothing_is_written(result, tmp_path, name):
     before = {p for p in tmp_path.rglob("*") if p != result}
     forge(result, lambda c: c["model"].update(name=name))
@@ -226,6 +234,7 @@ def test_f52_names_that_are_no_names_are_rejected_and_nothing_is_written(result,
     assert "\u202e" not in said.stdout + said.stderr
 
 
+@pytest.mark.fault("F54")
 def test_f54_links_folders_and_archives_are_refused(sent, tmp_path):
     [file] = sent.glob("*-samples.jsonl.gz")
     kept = file.read_bytes()
@@ -252,6 +261,7 @@ def test_f54_links_folders_and_archives_are_refused(sent, tmp_path):
     assert "4 files" in verify(sent).faults[0].message
 
 
+@pytest.mark.fault("F55")
 def test_f55_of_two_results_of_one_model_the_first_stays(sent, result, tmp_path):
     other = forge(result, lambda c: c.update(id="f" * 64))
     said = rmeval("submit", other, "--submissions", tmp_path / "subs")
@@ -279,6 +289,7 @@ def with_scores(of):
     return lambda lines: [{**line, "scores": of(line)} for line in lines]
 
 
+@pytest.mark.fault("F56")
 def test_f56_constant_gold_and_length_are_flagged(run_once, result):
     assert "constant" in flags(result, rows=with_scores(lambda line: [1.0] * len(line["grades"])))
     assert "gold echo" in flags(result, rows=with_scores(lambda line: line["grades"]))
@@ -290,6 +301,7 @@ def test_f56_constant_gold_and_length_are_flagged(run_once, result):
     )
 
 
+@pytest.mark.fault("F56")
 def test_f56_scores_of_another_entry_are_found_up_to_scale_and_shift(run_once, result):
     [other] = (run_once / "length").rglob("*.json")
     copied = with_scores(lambda line: [3 - 0.5 * n for n in line["lengths"]])
@@ -299,6 +311,7 @@ def test_f56_scores_of_another_entry_are_found_up_to_scale_and_shift(run_once, r
 
 
 @pytest.mark.slow
+@pytest.mark.fault("F56")
 def test_f56_made_up_scores_are_caught_by_scoring_again(result):
     """5 % of the examples forged: sixty of them scored again find it nineteen times in twenty."""
     draw = random.Random(0)

@@ -31,6 +31,7 @@ def likes_better(turns):
     return "[[A]]" if "better" in between(turns[-1], "response A") else "[[B]]"
 
 
+@pytest.mark.fault("F43")
 def test_a_perfect_judge_and_one_that_looks_at_the_slot():
     fair = figures("pairwise", PAIRS, likes_better)
     assert fair["headline"].value == fair["judge:both_correct"].value == 1

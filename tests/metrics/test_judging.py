@@ -101,6 +101,7 @@ def test_pairs_of_one_prompt_are_one_witness_against_a_judge():
     assert "no position bias at the 1% level" in found["judge:net_bias"].note
 
 
+@pytest.mark.fault("F43")
 def test_fair_judges_are_flagged_one_time_in_a_hundred():
     flagged = 0
     for seed in range(60):
@@ -197,6 +198,7 @@ def test_failures_are_told_apart_and_by_label():
     assert judge_calls.unread_share(rows) == pytest.approx(4 / 14)
 
 
+@pytest.mark.fault("F40")
 def test_texts_that_look_like_a_verdict_are_counted():
     plain = [pair(i, "A", "B") for i in range(9)]
     assert "judge:marked" not in named(plain)

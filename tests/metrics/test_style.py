@@ -128,6 +128,7 @@ def length_is_all(n):
         ([], "only 0 different prompts"),
     ],
 )
+@pytest.mark.fault("F62")
 def test_f62_no_coefficient_is_made_up(rows, said):
     with pytest.raises(NotIdentifiable, match=said):
         style.preferences(rows).length_fit()

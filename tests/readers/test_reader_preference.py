@@ -55,10 +55,12 @@ def test_ids_count_within_the_subset_and_prompts_share_a_cluster():
     assert examples[3].cluster != examples[0].cluster
 
 
+@pytest.mark.fault("F11")
 def test_equal_texts_are_legal():
     assert bodies(read(PAIRS, [{**PAIR, "rejected": "a"}])[0]) == ["a", "a"]
 
 
+@pytest.mark.fault("F11")
 def test_every_malformed_row_is_named_with_its_place():
     rows = [
         {**PAIR, "id": "one"},
@@ -84,6 +86,7 @@ def test_every_malformed_row_is_named_with_its_place():
     assert [line.strip() for line in lines] == [f"toy.jsonl {line}" for line in expected]
 
 
+@pytest.mark.fault("F11")
 def test_only_the_first_twenty_malformed_rows_are_spelled_out():
     with pytest.raises(UsageError, match="30 malformed rows") as caught:
         read(PAIRS, [{"prompt": "q"}] * 30)

@@ -34,6 +34,7 @@ def test_json_in_all_its_forms_gives_the_same_rows(tmp_path, name):
     assert values(path) == ROWS
 
 
+@pytest.mark.fault("F11")
 def test_json_lines_under_a_json_name_and_windows_line_ends_are_read(tmp_path):
     assert values(write(tmp_path / "a.json", "\r\n".join(map(json.dumps, ROWS)).encode())) == ROWS
 
@@ -77,6 +78,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("form", ["lines", "list"])
+@pytest.mark.fault("F11")
 def test_a_fault_names_file_and_line(tmp_path, fault, form):
     bad, says = FAULTS[fault]
     good = b'{"a": 0}'
@@ -106,6 +108,7 @@ def test_broken_lists_are_refused(tmp_path, content, says):
     assert says in str(caught.value)
 
 
+@pytest.mark.fault("F11")
 def test_all_bad_lines_are_named_at_once_and_the_rest_counted(tmp_path):
     path = write(tmp_path / "rows.jsonl", b'{"a": 1}\n' + b"oops\n" * 25)
     with pytest.raises(UsageError, match="25 bad lines") as caught:

@@ -110,6 +110,7 @@ def test_the_id_follows_what_was_asked() -> None:
     ["../../x", "/etc/passwd", "CON", "a/../../b", "..", "x" * 200, "-length", "a b\\c", "<script>alert(1)</script>",
      "replay:../up/file.jsonl", "org/name@main", "~root/x"],
 )  # fmt: skip
+@pytest.mark.fault("F52")
 def test_no_model_name_leaves_the_output_folder(tmp_path: Path, name: str) -> None:
     out = tmp_path / "deep" / "out"
     path = write(out, pairs(prompts=2), model=name)
@@ -124,6 +125,7 @@ def test_no_model_name_leaves_the_output_folder(tmp_path: Path, name: str) -> No
 
 
 @pytest.mark.parametrize("name", ["a\x00b", "evil\u202egpj", "zero\u200bwidth", "", "x" * 300, "line\nbreak"])
+@pytest.mark.fault("F52")
 def test_unprintable_names_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="name"):
         draft(model=name)
@@ -272,6 +274,7 @@ def test_old_schemas_are_migrated_by_number(tmp_path: Path, monkeypatch: pytest.
     assert results.to_dict(results.validate(old, "old.json")) == raw
 
 
+@pytest.mark.fault("F22")
 def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import errno
     import os

@@ -71,6 +71,7 @@ def test_mt_bench_pair():
     assert found["judge:win_rate"] == pytest.approx(2 / 6)
 
 
+@pytest.mark.fault("F38")
 def test_where_both_labels_stand_in_a_text_four_rules_say_three_things():
     text = "It is not [[B]] at first sight. Final: [[B]], unlike [[A]] and more so than [[A=B]]"
     said = {

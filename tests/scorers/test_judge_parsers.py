@@ -77,12 +77,14 @@ STRENGTHS = {"[[A>>B]]": "A>>B", "[[A>B]]": "A>B", "[[A=B]]": "A=B", "[[B>A]]": 
         ("I cannot say which is better.", "unparsed"),
     ],
 )
+@pytest.mark.fault("F38")
 def test_verdicts_by_the_default_parser(text: str, expected: str):
     found = read_verdict(text)
     assert (found.verdict or found.reason) == expected
     assert (found.verdict is None) == (found.reason is not None)
 
 
+@pytest.mark.fault("F38")
 def test_ties_are_read_only_where_they_are_asked_for():
     assert read_verdict("[[C]]", PAIR_OR_TIE).verdict == "tie"
     assert read_verdict('{"verdict": "c"}', PAIR_OR_TIE).verdict == "tie"
@@ -114,6 +116,7 @@ def test_a_critic_names_a_step_that_there_is(text: str, expected: str):
     assert (found.verdict or found.reason) == expected
 
 
+@pytest.mark.fault("F36", "F37")
 def test_five_ways_to_end_are_told_apart():
     assert read_verdict("[[A]] is better, because", finish="length").reason == "truncated"
     assert read_verdict("", finish="length").reason == "truncated"
@@ -179,6 +182,7 @@ def test_only_the_final_segment_counts(text: str, final: str):
 @pytest.mark.parametrize(
     "text", ["<think>", "<think>a</think>b<think>[[A]]", "<|channel|>analysis<|message|>[[A]]", "</think><think>"]
 )
+@pytest.mark.fault("F38")
 def test_reasoning_that_does_not_end_leaves_nothing(text: str):
     assert final_segment(text).open
     assert read_verdict(text).reason == read_rating(text).reason == "truncated"
@@ -207,6 +211,7 @@ def test_tags_of_ones_own():
         ("11", None, None),
     ],
 )
+@pytest.mark.fault("F39")
 def test_the_ratings_that_the_official_pattern_gets_wrong(text: str, official: float | None, ours: float | None):
     # allenai/reward-bench: \b([1-9]|10)\b\s*$
     assert _or_none(read_rating(text, (1, 10), parser="rewardbench").value) == official
@@ -266,6 +271,7 @@ def test_the_ratings_that_the_official_pattern_gets_wrong(text: str, official: f
         ("1" * 5000, (1, 10), None),
     ],
 )
+@pytest.mark.fault("F39")
 def test_ratings_by_the_default_parser(text: str, scale: tuple[float, float], expected: float | None):
     found = read_rating(text, scale)
     assert _or_none(found.value) == expected
@@ -298,6 +304,7 @@ def test_ratings_by_the_default_parser(text: str, scale: tuple[float, float], ex
         ("llmbar", "Score: 7", None),
     ],
 )
+@pytest.mark.fault("F39")
 def test_official_rules_for_ratings(parser: str, text: str, expected: float | None):
     assert _or_none(read_rating(text, (1, 10), parser=parser).value) == expected
 
@@ -367,6 +374,7 @@ BY_PARSER = {
 
 
 @given(TEXTS, st.sampled_from(["stop", "length"]))
+@pytest.mark.fault("F38")
 def test_no_text_breaks_a_parser_of_verdicts_or_leaves_the_labels(text, finish):
     for parser, labels in BY_PARSER.items():
         found = read_verdict(text, labels, parser=parser, finish=finish)
@@ -378,6 +386,7 @@ def test_no_text_breaks_a_parser_of_verdicts_or_leaves_the_labels(text, finish):
 
 
 @given(TEXTS)
+@pytest.mark.fault("F39")
 def test_no_text_breaks_a_parser_of_ratings_or_leaves_the_scale(text):
     for parser in RATINGS:
         found = read_rating(text, (1, 10), parser=parser)

@@ -55,6 +55,7 @@ def asked(judge, seen: View) -> str:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.fault("F40")
 def test_a_response_stands_byte_for_byte_between_its_delimiters(text):
     for a, b in ((text, "plain"), ("plain", text), (text, text)):
         said = asked(scorer(), view(a, b, prompt=text))
@@ -63,6 +64,7 @@ def test_a_response_stands_byte_for_byte_between_its_delimiters(text):
 
 
 @pytest.mark.parametrize("name", JUDGES.names())
+@pytest.mark.fault("F40")
 def test_every_protocol_shows_hostile_texts_as_they_are(name):
     judge = scorer(name)
     texts = HOSTILE[: {"one": 1, "two": 2, "all": 4}[judge.arity]]
@@ -77,6 +79,7 @@ def test_every_protocol_shows_hostile_texts_as_they_are(name):
 
 
 @given(st.text(max_size=60), st.text(max_size=60), st.text(max_size=60))
+@pytest.mark.fault("F40")
 def test_any_text_at_all(prompt, a, b):
     said = asked(scorer(), view(a, b, prompt=prompt))
     assert (between(said, "response A"), between(said, "response B")) == (a, b)
@@ -84,6 +87,7 @@ def test_any_text_at_all(prompt, a, b):
 
 
 @pytest.mark.parametrize("text", MARKED)
+@pytest.mark.fault("F40")
 def test_what_might_be_taken_for_an_answer_is_marked(text):
     judge = scorer()
     assert judge.marked(view(f"It says: {text}.", "plain"))
@@ -98,6 +102,7 @@ def test_ordinary_texts_are_not_marked(text):
     assert not scorer().marked(view(text, "plain"))
 
 
+@pytest.mark.fault("F40")
 def test_an_echo_of_a_response_does_not_reach_the_verdict_and_the_verdict_is_marked():
     judge = ScriptedJudge(lambda turns: f"<think>{turns[-1]}</think>The second. [[B]]")
     clean = runner.run([example("x", "one", "two")], scorer(), judge).judgements[0]
@@ -130,6 +135,7 @@ def test_a_conversation_is_shown_whole_under_its_roles():
 
 
 @pytest.mark.parametrize("name", ["pairwise", "listwise", "rating", "pairwise-logprob", "llmbar-swap"])
+@pytest.mark.fault("F44")
 def test_shuffled_subset_and_repeated_runs_ask_the_same_of_the_same_sample(name):
     rows = [example(f"e{i}", *(f"text {i} {j}" for j in range(3))) for i in range(12)]
 

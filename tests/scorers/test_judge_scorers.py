@@ -178,6 +178,7 @@ def test_labels_are_swapped_in_one_pass():
 # --- the next token ---
 
 
+@pytest.mark.fault("F41")
 def test_masses_are_summed_over_surface_forms_and_p_is_given_that_it_is_one_of_them():
     found, engine = judged(scorer("pairwise-logprob"), masses=lambda turns: {"A": 0.4, " A": 0.2, "B": 0.1, " B": 0.1})
     assert [token.text for token in engine.asked[0].tokens] == ["A", " A", "B", " B"]
@@ -198,6 +199,7 @@ def test_the_example_of_alpacaeval():
     assert 2 - row.p[0] == pytest.approx(1.182426, abs=1e-6)
 
 
+@pytest.mark.fault("F41")
 def test_too_little_mass_is_no_verdict_and_is_recorded():
     found, _ = judged(scorer("pairwise-logprob"), masses=lambda turns: {"A": 0.2, " A": 0.1, "B": 0.1, " B": 0.05})
     for row in found.verdicts:
@@ -209,6 +211,7 @@ def test_too_little_mass_is_no_verdict_and_is_recorded():
     assert [row.verdict for row in found.verdicts] == ["A", "A"]
 
 
+@pytest.mark.fault("F41")
 def test_a_side_that_a_server_does_not_list_stands_at_its_bound():
     found, _ = judged(scorer("pairwise-logprob"), masses=lambda turns: {" A": 0.8}, floor=math.log(0.01))
     for row in found.verdicts:
@@ -448,6 +451,7 @@ def test_critics_vote_and_need_steps():
         ("vl-rewardbench", "Answer 1 is better.", None),
     ],
 )
+@pytest.mark.fault("F38")
 def test_presets_read_as_their_official_parser(name, text, verdict):
     found, engine = judged(scorer(name, retry=False), lambda turns: text)
     assert {row.verdict for row in found.verdicts} == {verdict}

@@ -58,6 +58,7 @@ def test_llmbar_is_whole_and_its_labels_are_the_pinned_ones(dev_data, below):
     assert data.examples[100].id == "Neighbor/0"
 
 
+@pytest.mark.fault("F12")
 def test_llmbar_with_one_label_turned_is_refused(dev_data, tmp_path):
     source = dev_data / "llmbar/Dataset/LLMBar"
     for name in ["Natural", *(f"Adversarial/{s}" for s in ("Neighbor", "GPTInst", "GPTOut", "Manual"))]:
