@@ -22,7 +22,7 @@ from functools import cached_property
 from typing import Any
 
 from rmeval.engines import hygiene
-from rmeval.engines.templates import PLAIN, PLAIN_AHEAD
+from rmeval.engines.templates import PLAIN, PLAIN_AHEAD, Rendering
 from rmeval.errors import UsageError
 from rmeval.types import Chat, Mark, Message, Piece, Request, Special, Text, TextFacts, Turn
 
@@ -72,6 +72,7 @@ class Encoder:
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
+        self._rendering = Rendering(tokenizer)
         self._spelling: dict[int, str] = {}
         self._tails: dict[str, list[int]] = {"": []}
         self._named: dict[Special, int | None] = {}
@@ -178,16 +179,11 @@ class Encoder:
 
     def render(self, messages: Sequence[Message], *, ahead: bool = False) -> str | None:
         """A conversation as text, `ahead` up to where the assistant begins; None where the chat template refuses it."""
-        from jinja2.exceptions import TemplateError
-
         turns = [{"role": m.role, "content": m.content} for m in messages]
-        try:
-            text = self.tokenizer.apply_chat_template(
-                turns, chat_template=self.template[1], tokenize=False, add_generation_prompt=ahead
-            )
-        except TemplateError:
+        text = self._rendering.text(turns, chat_template=self.template[1], add_generation_prompt=ahead)
+        if text is None:
             return None
-        return f"{text}{PLAIN_AHEAD}" if ahead and not self.own else str(text)
+        return f"{text}{PLAIN_AHEAD}" if ahead and not self.own else text
 
     def encode(self, requests: Sequence[Request]) -> list[Encoded | None]:
         """Ids and places of each request; None where there is nothing to read or the chat template refuses it."""

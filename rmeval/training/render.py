@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rmeval.engines.hygiene import Marks
+from rmeval.engines.templates import Rendering
 from rmeval.errors import UsageError
 from rmeval.training.schemas import Turns
 
@@ -61,18 +62,14 @@ class Renderer:
         if not tokenizer.is_fast:
             raise UsageError(f"{type(tokenizer).__name__} does not say where its tokens stand: it needs a fast one")
         self.tokenizer = tokenizer
+        self._rendering = Rendering(tokenizer)
         self._closings: dict[str, str] = {}
         self._marks = Marks.of(tokenizer)
         self._tagged = bool(_GENERATION.search(tokenizer.chat_template))
 
     def text(self, messages: Sequence[dict[str, str]]) -> str | None:
         """The conversation as text; None where the template refuses it."""
-        from jinja2.exceptions import TemplateError
-
-        try:
-            return str(self.tokenizer.apply_chat_template(list(messages), tokenize=False))
-        except TemplateError:
-            return None
+        return self._rendering.text(messages)
 
     def ids(self, messages: Sequence[Sequence[dict[str, str]]]) -> list[list[int] | None]:
         """The ids of each conversation alone; None where the template refuses it."""
