@@ -60,6 +60,8 @@ class Suite:
     plan: MetricPlan
     reader: Reader | None = None
     """The reader of a code suite; None for the reader that the card names."""
+    ignored: tuple[str, ...] = ()
+    """Python files beside the card. Nothing is ever imported from there: code comes as an installed package."""
 
     def load(self, data: Path | None = None, seed: int = 0) -> Data:
         """The examples: generated from the seed, read from `data` (a file or folder), or else from the hub.
@@ -97,7 +99,8 @@ class Suite:
                 f"suite {self.name!r}: the counts of {source} are right but its ids, prompts or labels differ from the "
                 f"pinned ones (labels_sha256 {labels[:12]}..., the card says {pinned[:12]}...): the data were altered"
             )
-        said = (*notes, *differences, *_unwinnable(examples))
+        code = (f"code in suite ignored: {_some(list(self.ignored))}",) if self.ignored else ()
+        said = (*notes, *code, *differences, *_unwinnable(examples))
         return Data(examples, source, layout, revision, digest(examples), labels, said, not differences)
 
 
@@ -114,8 +117,9 @@ def embedded_suites(kind: str) -> list[str]:
 
 def suite_from_card(path: Path) -> Suite:
     """The suite of a card file, or of the `card.toml` in a folder."""
-    card = read_card(path / "card.toml" if path.is_dir() else path, SuiteCard)
-    return Suite(card.name, card, card.plan())
+    path = path / "card.toml" if path.is_dir() else path
+    card = read_card(path, SuiteCard)
+    return Suite(card.name, card, card.plan(), ignored=tuple(sorted(one.name for one in path.parent.glob("*.py"))))
 
 
 def load_suite(name: str) -> Suite:
