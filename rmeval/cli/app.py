@@ -11,6 +11,7 @@ from rmeval.cli import (
     board,
     compare,
     data,
+    doctor,
     export,
     fetch,
     import_,
@@ -56,6 +57,7 @@ app.command("reproduce")(reproduce.reproduce)
 app.command("schema")(schema.schema)
 app.command("fetch")(fetch.fetch)
 app.command("check")(listing.check)
+app.command("doctor")(doctor.doctor)
 app.command("demo")(board.demo)
 
 
