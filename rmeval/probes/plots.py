@@ -17,11 +17,16 @@ from typing import Any
 
 from rmeval.probes.curves import Curve, Point, reasons
 
-COLUMNS = 3
+COLUMNS = 2
+WIDTH = 3.65
+"""Of a panel, in inches: two of them are 700 pixels wide, where the smallest text is ten high."""
+INSIDE = 3
+"""Lines whose names find room among them; those of more stand below their panel."""
+_LINES, _MARKS = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1, 1, 1))), ("o", "s", "^", "D", "v")
 RELIABILITY = "reliability "
 """What the names of panels begin with that show stated shares against those that came true."""
-_GAP = 0.045
-"""Distance between the bars of one place, as a share of the panel."""
+_DARK = "<style>@media (prefers-color-scheme: dark) { svg { filter: invert(0.9) hue-rotate(180deg) } }</style>"
+"""What is white turns dark and the hues stay, where the reader asked for it."""
 
 
 @dataclass(slots=True)
@@ -36,7 +41,9 @@ class Drawing:
 
 
 @contextmanager
-def drawing(*, columns: int, rows: int = 1, size: tuple[float, float]) -> Iterator[Drawing]:
+def drawing(
+    *, columns: int, rows: int = 1, size: tuple[float, float], heights: Sequence[float] | None = None
+) -> Iterator[Drawing]:
     """A new figure; text stays text in the SVG, and two figures of the same numbers are equal to the byte."""
     import matplotlib as mpl
 
@@ -44,7 +51,9 @@ def drawing(*, columns: int, rows: int = 1, size: tuple[float, float]) -> Iterat
     from matplotlib import pyplot as plt
 
     with mpl.rc_context({"svg.hashsalt": "rmeval", "svg.fonttype": "none", "font.size": 9}):
-        made = Drawing(*plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False))
+        made = Drawing(
+            *plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False, height_ratios=heights)
+        )
         try:
             yield made
             for suffix in ("svg", "png"):
@@ -52,6 +61,7 @@ def drawing(*, columns: int, rows: int = 1, size: tuple[float, float]) -> Iterat
                 metadata = {"Date": None} if suffix == "svg" else None
                 made.figure.savefig(held, format=suffix, dpi=120, metadata=metadata)
                 made.files[suffix] = held.getvalue()
+            made.files["svg"] = made.files["svg"].replace(b" <defs>", f" {_DARK}\n <defs>".encode(), 1)
         finally:
             plt.close(made.figure)
 
@@ -62,29 +72,31 @@ def draw(title: str, curves: Sequence[Curve]) -> dict[str, bytes]:
     for curve in curves:
         if curve.points:
             panels.setdefault(curve.panel, []).append(curve)
-    rows = math.ceil(len(panels) / COLUMNS)
     columns = min(COLUMNS, len(panels))
-    lines = _lines(curves, width=72 * columns)
-    height = 3.5 * rows + 0.16 * len(lines) + 0.4
-    with drawing(columns=columns, rows=rows, size=(4.6 * columns, height)) as made:
-        made.figure.suptitle(title)
+    rows = [tuple(panels.items())[i : i + columns] for i in range(0, len(panels), columns)]
+    heights = [max(_height(drawn) for _, drawn in row) for row in rows]
+    lines = _lines(curves, width=58 * columns)
+    size = (WIDTH * max(columns, 1.4), sum(heights) + 0.17 * len(lines) + 0.4)
+    with drawing(columns=columns, rows=len(rows), size=size, heights=heights) as made:
+        made.figure.suptitle(title, fontsize=11)
         if lines:
-            made.figure.supxlabel("\n".join(lines), fontsize=7.5, color="0.3", x=0.01, ha="left")
+            made.figure.supxlabel("\n".join(lines), fontsize=8, color="0.3", x=0.01, ha="left")
         for axis in made.axes.flat[len(panels) :]:
             axis.set_axis_off()
         for axis, (panel, drawn) in zip(made.axes.flat, panels.items(), strict=False):
             axis.set_title(panel, fontsize=10)
-            first = drawn[0].points
             if panel.startswith(RELIABILITY):
                 _reliability(axis, drawn[0])
+            elif _is_bars(drawn):
+                _bars(axis, drawn)
             else:
-                (_bars if isinstance(first[0].at, str) or len(first) == 1 else _curves)(axis, drawn)
-            axis.set_xlabel(_AT.get(panel, axis.get_xlabel()))
+                _curves(axis, drawn)
+                axis.set_ylabel(_VALUE.get(panel, drawn[0].name if len(drawn) == 1 else ""))
+            axis.set_xlabel(_label(panel, drawn) or axis.get_xlabel())
             if panel.startswith("calibration error"):  # small shares
-                axis.autoscale(axis="x" if isinstance(first[0].at, str) else "y")
-            if panel in _LOGARITHMIC:
-                axis.set_xscale("log", base=2)
-                axis.xaxis.set_major_formatter("{x:g}")
+                axis.autoscale(axis="x" if isinstance(drawn[0].points[0].at, str) else "y")
+            if panel in _LOGARITHMIC and not _is_bars(drawn):
+                _doubling(axis, [float(point.at) for point in drawn[0].points], counts=panel != "score by length")
     return made.files
 
 
@@ -102,7 +114,8 @@ _AT = {
     "right": "n",
     "gain over best of n": "n",
     "steps written": "n",
-    "over-optimisation": "sqrt(KL), nats",
+    "flipped by the best of n edits": "n",
+    "over-optimisation": "sqrt(KL), by the bound of best-of-n, sqrt(nats)",
     "gold of the kept": "share kept",
     "uplift": "share kept",
     "prompts kept": "share kept",
@@ -112,7 +125,67 @@ _AT = {
     "calibration error of prefixes": "share of the tokens",
     "pull": "log-odds per standard deviation",
 }
-_LOGARITHMIC = ("score by length",)
+_VALUE = {
+    "gold": "mean gold",
+    "regret": "oracle - best of n",
+    "gain": "best of n - random",
+    "reward": "reward of the chosen",
+    "right": "share right",
+    "gain over best of n": "share right, difference",
+    "steps written": "steps per problem",
+    "flipped by the best of n edits": "share of pairs",
+    "over-optimisation": "gain over the base",
+    "gold of the kept": "mean gold",
+    "uplift": "gold, difference",
+    "prompts kept": "share of the prompts",
+    "drift": "ratio to a matched draw",
+    "positions": "mean score",
+    "prefixes": "value",
+    "step rejection": "share",
+    "prefix rejection": "share",
+    "step calibration": "share",
+    "prefix calibration": "share",
+    "score by length": "mean score",
+}
+"""What the height of a line means, where its name does not say it."""
+_LOGARITHMIC = (*(panel for panel, at in _AT.items() if at == "n"), "score by length")
+
+
+def _is_bars(curves: Sequence[Curve]) -> bool:
+    return isinstance(curves[0].points[0].at, str) or len(curves[0].points) == 1
+
+
+def _height(curves: Sequence[Curve]) -> float:
+    """Of a panel, in inches: rows of names need as much as there are of them."""
+    if curves[0].panel.startswith(RELIABILITY) or not _is_bars(curves):
+        return 2.7 + (0.17 * math.ceil(len(curves) / 3) if len(curves) > INSIDE else 0.0)
+    return 1.2 + _row(curves) * len(curves[0].points)
+
+
+def _row(curves: Sequence[Curve]) -> float:
+    """Height of a row of bars, in inches."""
+    return 0.19 + 0.07 * (len(curves) - 1)
+
+
+def _label(panel: str, curves: Sequence[Curve]) -> str:
+    """Below the panel; panels of names say there what is measured."""
+    if not _is_bars(curves) or panel == "pull":
+        return _AT.get(panel, "")
+    return curves[0].name if len(curves) == 1 else ""
+
+
+def _doubling(axis: Any, at: Sequence[float], *, counts: bool) -> None:
+    """A logarithmic axis; where n is counted, with a mark at every n that has room for its number."""
+    axis.set_xscale("log", base=2)
+    axis.xaxis.set_major_formatter("{x:g}")
+    if counts and min(at) > 0:
+        marks = [n for i, n in enumerate(at) if n == at[-1] or (math.log2(at[-1] / n) > 0.4 and _apart(at, i))]
+        axis.set_xticks(marks)
+        axis.minorticks_off()
+
+
+def _apart(at: Sequence[float], i: int) -> bool:
+    return i == 0 or math.log2(at[i] / at[i - 1]) > 0.4
 
 
 def _curves(axis: Any, curves: Sequence[Curve]) -> None:
@@ -120,11 +193,29 @@ def _curves(axis: Any, curves: Sequence[Curve]) -> None:
     for n, curve in enumerate(curves):
         at = [float(point.at) for point in curve.points]
         values = [math.nan if point.value is None else point.value for point in curve.points]
-        axis.plot(at, values, "o-", color=f"C{n}", markersize=2.5, linewidth=1.2, label=curve.name)
+        line, mark = _LINES[n % len(_LINES)], _MARKS[n % len(_MARKS)]  # told apart where they lie on each other
+        if not any(point.n for point in curve.points):  # a law, not observations
+            mark = ""
+        axis.plot(
+            at, values, marker=mark, linestyle=line, color=f"C{n}", markersize=3.5, linewidth=1.3, label=curve.name
+        )
         low, high = zip(*(point.ci or (math.nan, math.nan) for point in curve.points), strict=True)
         axis.fill_between(at, low, high, color=f"C{n}", alpha=0.15, linewidth=0)
     _level([point for curve in curves for point in curve.points], axis.set_ylim, axis.axhline)
-    axis.legend(frameon=False, fontsize=7.5)
+    if len(curves) > INSIDE:
+        _legend_below(axis, points=30)
+    elif len(curves) > 1:
+        axis.legend(frameon=False, fontsize=8)
+
+
+def _legend_below(axis: Any, points: float) -> None:
+    """The names in three columns so far below the panel, where they hide nothing."""
+    from matplotlib.transforms import offset_copy
+
+    axis.legend(
+        frameon=False, fontsize=8, loc="upper center", ncols=3, columnspacing=1.0, handlelength=1.6, borderaxespad=0.0,
+        bbox_to_anchor=(0.45, 0.0), bbox_transform=offset_copy(axis.transAxes, axis.figure, y=-points, units="points"),
+    )  # fmt: skip
 
 
 def _reliability(axis: Any, curve: Curve) -> None:
@@ -137,7 +228,7 @@ def _reliability(axis: Any, curve: Curve) -> None:
         axis.plot([place, place], [low, high], color="C0", linewidth=1.2)
         axis.annotate(
             f"{point.n:,}", (place, 0.0), xycoords=("data", "axes fraction"), xytext=(0, 3),
-            textcoords="offset points", fontsize=6.5, color="0.4", rotation=90, ha="center", va="bottom",
+            textcoords="offset points", fontsize=7.5, color="0.35", rotation=90, ha="center", va="bottom",
         )  # fmt: skip
     axis.plot(at, [point.value for point in curve.points], "o-", color="C0", markersize=4, linewidth=1.0)
     axis.set_xlim(floor - 0.02, 1.02)
@@ -149,21 +240,24 @@ def _reliability(axis: Any, curve: Curve) -> None:
 def _bars(axis: Any, curves: Sequence[Curve]) -> None:
     """Points with whiskers, one row per name; "undefined" stands where there is no value."""
     names = [point.at for point in curves[0].points]
+    gap = min(0.25, 0.8 / len(curves))  # of rows that are one apart
     for n, curve in enumerate(curves):
         axis.plot([], [], "o", color=f"C{n}", markersize=4, label=curve.name)
-        shift = _GAP * len(names) * (n - (len(curves) - 1) / 2)
+        shift = gap * (n - (len(curves) - 1) / 2)
         for row, point in enumerate(curve.points):
             if point.value is None:
-                axis.text(0.02, row + shift, "undefined", color=f"C{n}", fontsize=7, va="center")
+                where = axis.get_yaxis_transform()
+                axis.text(0.02, row + shift, "undefined", color=f"C{n}", fontsize=8, va="center", transform=where)
                 continue
             low, high = point.ci or (point.value, point.value)
             axis.plot([low, high], [row + shift] * 2, color=f"C{n}", linewidth=1.2)
             axis.plot(point.value, row + shift, "o", color=f"C{n}", markersize=4)
     axis.set_yticks(range(len(names)), [at if isinstance(at, str) else f"below {at:g}" for at in names])
-    axis.set_ylim(len(names) - 0.5, -0.5 - 0.1 * len(names))  # the first name on top, below room for the legend
+    axis.set_ylim(len(names) - 0.5, -0.5)  # the first name on top
     axis.grid(axis="y", alpha=0.2)
     _level([point for curve in curves for point in curve.points], axis.set_xlim, axis.axvline)
-    axis.legend(frameon=False, fontsize=7.5, loc="upper right", ncols=2)
+    if len(curves) > 1:
+        _legend_below(axis, points=20)
 
 
 def _level(points: Sequence[Point], limit: Any, line: Any) -> None:
