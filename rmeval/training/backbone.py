@@ -13,18 +13,9 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from rmeval.engines.templates import PLAIN, PLAIN_AHEAD
 from rmeval.errors import UsageError
 from rmeval.training.heads import REWARD, Head, module_of, name_of
-
-PLAIN_TEMPLATE = (
-    "{{- bos_token if bos_token else '' -}}\n"
-    + PLAIN
-    + f"{{%- if add_generation_prompt -%}}{{{{- '{PLAIN_AHEAD}' -}}}}"
-    + "{%- elif eos_token -%}{{- eos_token -}}{%- endif -%}\n"
-)
-"""`PLAIN` with the special tokens of the tokenizer it is written into: a causal head is read at eos, a language model
-begins to write where the assistant's turn begins."""
+from rmeval.training.templates import PLAIN_TEMPLATE, use_template
 
 _PAD = "<|pad|>"
 
@@ -85,8 +76,6 @@ def load_backbone(
         init_head(model, head_init)
     settle_head(model, head)
     if template is not None:
-        from rmeval.training.templates import use_template
-
         use_template(tokenizer, template)
     make_safe(tokenizer, model, head)
     return model, tokenizer
@@ -102,8 +91,6 @@ def load_tokenizer(source: str, *, template: str | None = None) -> Any:
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as fault:
         raise _no_backbone(source, fault) from None
     if template is not None:
-        from rmeval.training.templates import use_template
-
         use_template(tokenizer, template)
     make_tokenizer_safe(tokenizer)
     return tokenizer

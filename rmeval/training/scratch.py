@@ -22,8 +22,9 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from rmeval.progress import progress
-from rmeval.training.backbone import PLAIN_TEMPLATE, make_safe
+from rmeval.training.backbone import make_safe
 from rmeval.training.rows import Comparison
+from rmeval.training.templates import PLAIN_TEMPLATE
 from rmeval.training.trainer import RewardTrainer, ShowProgress, training_arguments
 
 VOCABULARY = 8192

@@ -12,8 +12,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from rmeval.engines.templates import PLAIN, PLAIN_AHEAD
 from rmeval.errors import UsageError, near_miss
-from rmeval.training.backbone import PLAIN_TEMPLATE
 
 _TURNS = """\
 {%- set first = 1 if messages and messages[0]['role'] == 'system' else 0 -%}
@@ -56,6 +56,15 @@ TULU = (
 {%- if add_generation_prompt -%}{{- '<|assistant|>\\n' -}}{%- endif -%}
 """
 )
+
+PLAIN_TEMPLATE = (
+    "{{- bos_token if bos_token else '' -}}\n"
+    + PLAIN
+    + f"{{%- if add_generation_prompt -%}}{{{{- '{PLAIN_AHEAD}' -}}}}"
+    + "{%- elif eos_token -%}{{- eos_token -}}{%- endif -%}\n"
+)
+"""`PLAIN` with the special tokens of the tokenizer it is written into: a causal head is read at eos, a language model
+begins to write where the assistant's turn begins."""
 
 BUILT_IN = {"chatml": CHATML, "zephyr": ZEPHYR, "tulu": TULU, "plain": PLAIN_TEMPLATE}
 
