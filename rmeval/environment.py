@@ -81,7 +81,8 @@ def describe(
         "dirty": dirty,
         "packages": dict(_versions()),
         "python": platform.python_version(),
-        "os": f"{platform.system()} {platform.release()} {platform.machine()}",
+        # the number alone: what a builder appends to it names whose machine this is
+        "os": f"{platform.system()} {platform.release().partition('-')[0]} {platform.machine()}",
         "cpus": os.cpu_count() or 1,
         "device": device,
         "threads": threads,

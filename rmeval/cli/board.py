@@ -24,6 +24,9 @@ def build(
     submissions: Annotated[Path, typer.Option(help="Submissions, each verified before it is shown.")] = Path(
         "leaderboard/submissions"
     ),
+    verified: Annotated[Path, typer.Option(help="What maintainers recorded with `rmeval verify --record`.")] = Path(
+        "leaderboard/verified.jsonl"
+    ),
     board_file: Annotated[Path | None, typer.Option("--board", help="A board.toml; default: the built-in one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print leaderboard.json instead of tables.")] = False,
 ) -> None:
@@ -35,7 +38,7 @@ def build(
 
     files = result_files(results or [Path("results")])
     card = board_file or content_folder("leaderboard") / "board.toml"
-    board = build_board(files, out, card, submissions=submissions)
+    board = build_board(files, out, card, submissions=submissions, verified=verified)
     print_board(board, out, as_json=as_json)
 
 

@@ -91,7 +91,16 @@ def verify(
     model: Annotated[str | None, typer.Option(help="Where the model lies, if its name does not say.")] = None,
     scorer: Annotated[str | None, typer.Option(help="Kind of scorer, where it cannot be detected.")] = None,
     data: Annotated[Path | None, typer.Option(help="Read a suite's rows from a local file or folder.")] = None,
-    seed: Annotated[int, typer.Option(help="Draws the examples to score again.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Draws the examples to score again; default: one that nobody can foretell.")
+    ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Add what scoring again gave to leaderboard/verified.jsonl, which gives the level on the board.",
+        ),
+    ] = None,
     arg: Arguments = None,
     submissions: Submissions = _DEFAULT,
     as_json: AsJson = False,
@@ -99,11 +108,15 @@ def verify(
     """Recompute every number of a submission from its samples: no model, no texts, no network. Exit 2 if one is off."""
     from rmeval import arguments
     from rmeval.errors import CheckFailed, UsageError
+    from rmeval.leaderboard import verified
     from rmeval.leaderboard.audit import audit, audit_says
     from rmeval.leaderboard.submission import open_submission
     from rmeval.leaderboard.verify import reproduced
     from rmeval.leaderboard.verify import verify as check
+    from rmeval.progress import note
 
+    if record is not None and reproduce is None:
+        raise UsageError("--record: there is nothing to record without --reproduce K")
     given = arguments.parse(arg or [])
     everything = [one for p in path for one in _submissions(p)]
     known = _others(submissions)
@@ -112,8 +125,13 @@ def verify(
         seen = check(one, known)
         if seen.accepted and reproduce is not None:
             view = open_submission(one).view
+            if record is not None:
+                verified.refuse_few(view, reproduce)
             again = audit(view, reproduce, model=model, data=data, seed=seed, given=given, scorer=scorer)
-            seen = reproduced(seen, again.agrees, audit_says(again))
+            seen = reproduced(seen, again.agrees, f"{audit_says(again)} (--seed {again.seed})")
+            if record is not None:
+                verified.record(record, view, again)
+                note(f"recorded in {record}")
             failed += [] if again.agrees else [seen.model]
         found.append(seen)
     if as_json:
@@ -130,11 +148,11 @@ def verify(
 
 
 def _submissions(path: Path) -> list[Path]:
-    """Every submission below a folder, or the path itself."""
+    """Every submission below a folder, every result file where there is none, or the path itself."""
     from rmeval.leaderboard.submission import FILE
 
     if path.is_dir() and not (path / FILE).exists():
-        found = sorted(one.parent for one in path.rglob(FILE))
+        found = sorted(one.parent for one in path.rglob(FILE)) or sorted(path.rglob("*.json"))
         if found:
             return found
     return [path]

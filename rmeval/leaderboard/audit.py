@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,8 @@ class Audit:
     """Examples whose best candidate is another."""
     differs: tuple[str, ...]
     """Fields of the fingerprint that differ from the result's."""
+    seed: int = 0
+    """What drew the examples."""
 
     @property
     def agrees(self) -> bool:
@@ -60,13 +63,14 @@ def audit(
     *,
     model: str | None = None,
     data: Path | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     given: Mapping[str, Mapping[str, Any]] | None = None,
     scorer: str | None = None,
 ) -> Audit:
-    """Score k examples again, drawn by hash of seed and id. `model` says where the model lies if its name does not.
+    """Score k examples again. `model` says where the model lies if its name does not.
 
-    Raises `UsageError` for a model that cannot be loaded and for a suite without its texts.
+    Without a seed one is taken that nobody could know before: who can foretell which examples are looked at makes up
+    the others. Raises `UsageError` for a model that cannot be loaded and for a suite without its texts.
     """
     held = view.result
     if held.model.kind in ("replay", "ensemble") or (held.engine is not None and held.engine.name == "published"):
@@ -78,21 +82,27 @@ def audit(
     if not loaded.needs_texts:
         raise UsageError(f"{loaded.name} scores no texts: it cannot audit {held.model.name}")
     examples = {e.id: e for e in suite.load(None if suite.card.embedded else data, held.suite.seed).examples}
-    drawn = sorted(view.judgements, key=lambda j: hashlib.sha256(f"{seed}|{j.id}".encode()).digest())[:k]
-    strange = [j.id for j in drawn if j.id not in examples]
+    seed = secrets.randbelow(2**32) if seed is None else seed
+    chosen = drawn(view.judgements, k, seed)
+    strange = [j.id for j in chosen if j.id not in examples]
     if strange:
         raise UsageError(
-            f"{suite.name}: the data have no example {strange[0]!r} ({len(strange)} of {len(drawn)} drawn)"
+            f"{suite.name}: the data have no example {strange[0]!r} ({len(strange)} of {len(chosen)} drawn)"
         )
     outcome = runner.run(
-        [examples[j.id] for j in drawn],
+        [examples[j.id] for j in chosen],
         loaded.scorer,
         loaded.engine,
         None,
-        title=f"scoring {len(drawn)} examples of {held.model.name} again",
+        title=f"scoring {len(chosen)} examples of {held.model.name} again",
         by_step=suite.card.kind == "process",
     )
-    return compared(drawn, outcome.judgements, _differs(view, loaded))
+    return replace(compared(chosen, outcome.judgements, _differs(view, loaded)), seed=seed)
+
+
+def drawn(rows: Sequence[Judgement], k: int, seed: int) -> list[Judgement]:
+    """The k examples that a seed draws: those whose hash with it is smallest, whatever their order in the file."""
+    return sorted(rows, key=lambda j: hashlib.sha256(f"{seed}|{j.id}".encode()).digest())[:k]
 
 
 def model_again(

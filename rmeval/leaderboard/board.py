@@ -93,16 +93,18 @@ def build(
     board_toml: Path | None = None,
     *,
     submissions: Path | None = None,
+    verified: Path | None = None,
     built: datetime | None = None,
 ) -> Board:
     """Read result files (or folders of them) and verified submissions, rank them per suite, write the site to `out`.
 
+    `verified` is the file in which maintainers recorded what they scored again, see `rmeval.leaderboard.verified`.
     Raises `UsageError` for a path that does not exist or a faulty board.toml; a faulty result is excluded and listed.
     """
     card = read_card(board_toml or content_folder("leaderboard") / "board.toml", BoardCard)
     made_before, held_apart = out.resolve(), submissions.resolve() if submissions else None
     files = [f for f in result_files(paths) if not {made_before, held_apart} & set(f.resolve().parents)]
-    sent, refused = submitted(submissions)
+    sent, refused = submitted(submissions, verified)
     views, left_out = newest(files, [view for view, _ in sent])
     left_out += refused
     by_path = {view.path: what for view, what in sent}
@@ -375,7 +377,8 @@ def _entry(one: _Scored, suite: Suite, columns: Sequence[str]) -> Entry:
         rmeval=result.environment.rmeval,
         file=_link(view),
         note=one.note,
-        level="recomputed" if one.sent else "own",
+        level="own" if one.sent is None else "reproduced" if one.sent.again else "recomputed",
+        again=one.sent.again if one.sent else (),
         contaminated=_contamination(one, suite),
         flags=one.sent.flags if one.sent else (),
         page=_link(view).replace("results/", "entries/", 1).removesuffix(".json") + ".html",

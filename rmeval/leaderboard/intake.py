@@ -15,6 +15,7 @@ from rmeval import results
 from rmeval.errors import UsageError
 from rmeval.leaderboard.shape import Excluded
 from rmeval.leaderboard.submission import FILE, Declared, open_submission
+from rmeval.leaderboard.verified import audits_of, read_verified, said
 from rmeval.leaderboard.verify import verify
 from rmeval.results import ResultView
 from rmeval.suites import load_suite
@@ -26,6 +27,8 @@ class Sent:
 
     declared: Declared
     flags: tuple[str, ...]
+    again: tuple[str, ...] = ()
+    """What scoring it again gave, where a maintainer did and every score was found; a failure is a flag."""
 
 
 def result_files(paths: Iterable[Path]) -> list[Path]:
@@ -41,8 +44,11 @@ def result_files(paths: Iterable[Path]) -> list[Path]:
     return list(found)
 
 
-def submitted(folder: Path | None) -> tuple[list[tuple[ResultView, Sent]], list[Excluded]]:
-    """(submissions that were verified, those that were rejected and why)."""
+def submitted(
+    folder: Path | None, verified: Path | None = None
+) -> tuple[list[tuple[ResultView, Sent]], list[Excluded]]:
+    """(submissions that were verified, those that were rejected and why). `verified`: what maintainers recorded."""
+    known = read_verified(verified, folder)
     found = sorted(one.parent for one in folder.rglob(FILE)) if folder is not None and folder.is_dir() else []
     opened, accepted, rejected = {}, [], []
     for one in found:
@@ -50,13 +56,20 @@ def submitted(folder: Path | None) -> tuple[list[tuple[ResultView, Sent]], list[
             opened[one] = open_submission(one)
     others = [held.view for held in opened.values()]
     for one in found:
+        if folder is not None and len(one.relative_to(folder).parts) != 2:
+            rejected.append(Excluded(one.name, "", "", "rejected: name: not in a folder <model>/<suite>"))
+            continue
         checked = verify(one, others)
         if not checked.accepted:
             first = checked.faults[0]
             why = f"rejected: {first.code}: {first.message}".replace(str(one), "…")
             rejected.append(Excluded(one.name, checked.model, checked.suite, why))
         elif (submission := opened[one].submission) is not None:
-            accepted.append((opened[one].view, Sent(submission.declared, checked.flags)))
+            view = opened[one].view
+            audits = audits_of(view, known)
+            failed = tuple(said(audit) for audit in audits if not audit.agrees)
+            again = () if failed else tuple(said(audit) for audit in audits)
+            accepted.append((view, Sent(submission.declared, (*checked.flags, *failed), again)))
     return accepted, rejected
 
 

@@ -64,9 +64,12 @@ class Entry:
     file: str
     """The result file, relative to the page."""
     note: str = ""
-    level: Literal["own", "recomputed"] = "own"
+    level: Literal["own", "recomputed", "reproduced"] = "own"
     """`own`: a result of whoever built the board, its headline recomputed. `recomputed`: a submission of which every
-    metric, and ids and grades as far as the suite's card pins them, were checked from the samples."""
+    metric, and ids and grades as far as the suite's card pins them, were checked from the samples. `reproduced`: a
+    maintainer besides scored random examples again and recorded that every score was found."""
+    again: tuple[str, ...] = ()
+    """What was scored again, for the level `reproduced`."""
     contaminated: str = ""
     """Why it may have seen the suite; empty where nothing says so."""
     flags: tuple[str, ...] = ()

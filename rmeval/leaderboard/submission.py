@@ -157,7 +157,7 @@ def write_submission(
     the newest is not always the better one, so the old one is removed by hand.
     """
     if why := name_fault(view.result.model.name):
-        raise UsageError(f"model {view.result.model.name!r}: {why}. Rename it: rmeval submit --name NAME")
+        raise UsageError(f"model {view.result.model.name!r}: {why}. Run it again under such a name")
     folder = folder_of(view, submissions)
     mine = view.path.read_bytes()
     again = (folder / FILE).is_file() and open_submission(folder).view.result.id == view.result.id

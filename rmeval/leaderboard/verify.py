@@ -25,7 +25,7 @@ from typing import Literal
 import numpy as np
 
 from rmeval.errors import UsageError
-from rmeval.leaderboard.submission import Opened, name_fault, open_submission
+from rmeval.leaderboard.submission import Opened, folder_of, name_fault, open_submission
 from rmeval.metrics.convert import scores_of
 from rmeval.metrics.evaluate import evaluate, withhold
 from rmeval.models import CHECKPOINT_KINDS
@@ -86,7 +86,8 @@ def verify(path: Path, others: Iterable[ResultView] = ()) -> Verification:
         suite = load_suite(held.suite.name)
     except UsageError as fault:
         return _with(found, [Fault("suite", str(fault))])
-    faults = [*_about_run(opened, suite)]
+    others = list(others)
+    faults = [*_about_run(opened, suite), *_about_place(opened, others)]
     labels, notes = _about_labels(opened.view, suite)
     faults += labels
     claims: list[Fault] = []
@@ -101,7 +102,7 @@ def verify(path: Path, others: Iterable[ResultView] = ()) -> Verification:
         held.suite.name,
         "recomputed",
         (),
-        (*screens(rows), *_copied(opened.view, others)),
+        (*screens(rows), *_copied(opened.view, others), *_twins(opened.view, others)),
         (*notes, *_about_declared(opened)),
         checked,
     )
@@ -144,6 +145,17 @@ def _about_run(opened: Opened, suite: Suite) -> Iterable[Fault]:
     served = held.engine is not None and held.engine.name == "openai"
     if weights and not served and not _HEX.match(held.model.revision or ""):
         yield Fault("unpinned", f"model revision {held.model.revision!r} is no commit and no digest of its files")
+
+
+def _about_place(opened: Opened, others: Sequence[ResultView]) -> Iterable[Fault]:
+    """A second submission of a model on a suite stands only where its name puts it, or the newer one would win."""
+    here, held = opened.folder.resolve(), opened.view.result
+    if opened.submission is None or here == folder_of(opened.view, here.parent.parent):
+        return
+    mine = held.model.name, held.suite.name
+    elsewhere = [other for other in others if other.path.parent.resolve() != here]
+    if mine in {(other.result.model.name, other.result.suite.name) for other in elsewhere}:
+        yield Fault("name", f"{held.model.name} on {held.suite.name} has a submission in another folder already")
 
 
 def _about_declared(opened: Opened) -> list[str]:
@@ -278,14 +290,15 @@ def _echoes(grades: Sequence[float], values: Sequence[float]) -> bool:
 
 
 def _copied(view: ResultView, others: Iterable[ResultView]) -> list[str]:
-    """Entries whose scores are the same up to scale and shift."""
+    """Entries of other models whose scores are the same up to scale and shift."""
     mine = _vector(view.judgements)
-    if len(set(mine.values())) < 3:
+    if len(set(mine.values())) < 2:
         return []
     found = []
     for other in others:
-        same_run = other.result.id == view.result.id
-        if same_run or other.result.suite.name != view.result.suite.name:
+        # by name: the id of a result is part of what can be copied
+        itself = other.result.model.name == view.result.model.name
+        if itself or other.result.suite.name != view.result.suite.name:
             continue
         theirs = _vector(other.judgements)
         keys = sorted(mine.keys() & theirs.keys())
@@ -295,10 +308,23 @@ def _copied(view: ResultView, others: Iterable[ResultView]) -> list[str]:
     return found
 
 
-def _vector(rows: Sequence[Judgement]) -> dict[tuple[str, int], float]:
-    return {
-        (row.id, i): value for row in rows for i, value in enumerate(scores_of(row).values) if not math.isnan(value)
-    }
+def _twins(view: ResultView, others: Iterable[ResultView]) -> list[str]:
+    """Entries whose names differ in upper and lower case only."""
+    mine = view.result.model.name
+    names = {other.result.model.name for other in others}
+    return [
+        f"its name differs from {name} in case only" for name in sorted(names - {mine}) if name.lower() == mine.lower()
+    ]
+
+
+def _vector(rows: Sequence[Judgement]) -> dict[tuple[str, int, int], float]:
+    """(example, candidate, step) -> score; a candidate without step scores has one number."""
+    found: dict[tuple[str, int, int], float] = {}
+    for row in rows:
+        numbers = row.step_scores or [(value,) for value in scores_of(row).values]
+        for i, one in enumerate(numbers):
+            found |= {(row.id, i, j): value for j, value in enumerate(one) if not math.isnan(value)}
+    return found
 
 
 def _spearman(a: Sequence[float], b: Sequence[float]) -> float:
