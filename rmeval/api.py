@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rmeval import results, runner
+from rmeval import results, runner, shards
 from rmeval.engines import hygiene
 from rmeval.errors import CheckFailed, UsageError
 from rmeval.gather import unscored
@@ -31,6 +31,7 @@ from rmeval.protocols import ByStep, FollowsPreset, Priced, Scorer
 from rmeval.records import Counts, DataRecord, EngineRecord, ModelRecord, Result, ScorerRecord, SuiteRecord, Usage
 from rmeval.scorers.ensemble import Ensemble
 from rmeval.scorers.replay import Replay
+from rmeval.shards import Shard
 from rmeval.store import Store, home
 from rmeval.suites import Data, Suite, load_suite, stratified_sample
 from rmeval.types import NAN, Candidate, Example, Judgement, Labels, Message, Score, Verdict
@@ -54,6 +55,10 @@ class Settings:
     store: Path | None = None
     max_failed: int = NO_CEILING
     metric_options: Mapping[str, Any] | None = None
+    skip_bad_rows: bool = False
+    """Leave out malformed rows instead of refusing the data."""
+    shard: Shard | None = None
+    """Score this part of the run alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +93,15 @@ def run(
     max_failed: int = NO_CEILING,
     base_url: str | None = None,
     max_cost: float | None = None,
+    skip_bad_rows: bool = False,
+    shard: str | None = None,
 ) -> results.ResultView:
     """Evaluate a model on a suite, write the result and return it with its rows.
 
     `args` holds scoped arguments: {"scorer": {...}, "engine": {...}, "judge": {...}, "metric": {...}}. When more than
     `max_failed` candidates fail, the result is written with its aggregates withheld; look at `result.complete` and
-    `withheld`. `base_url` and `max_cost` are for a judge behind a server.
+    `withheld`. `base_url` and `max_cost` are for a judge behind a server. `skip_bad_rows` leaves out malformed rows,
+    which makes the result incomplete.
     """
     given = args or {}
     settings = Settings(
@@ -104,6 +112,8 @@ def run(
         store=Path(store) if store is not None else None,
         max_failed=max_failed,
         metric_options=given.get("metric"),
+        skip_bad_rows=skip_bad_rows,
+        shard=Shard.parse(shard) if shard is not None else None,
     )
     on = load_suite(suite)
     loaded = load_model(
@@ -138,7 +148,7 @@ def run_loaded(
     engine: EngineRecord | None = None,
     notes: tuple[str, ...] = (),
 ) -> Path:
-    """`run_suite` on examples at hand, which are `data.examples` or some of them.
+    """`run_suite` on examples at hand, which are `data.examples` or some of them, or the shard's part of those.
 
     `engine` says what ran the weights where the model has no engine of ours; `notes` go into the result.
     """
@@ -148,7 +158,12 @@ def run_loaded(
     path = settings.store or home() / "replies.sqlite"
     for text in (*data.notes, *notes):
         note(f"{suite.name}: {text}")
-    with Store(path) as store, store.lock(f"{model.name}, suite {suite.name}, {_digest(model)}"):
+    shard, whole, at = settings.shard, len(examples), shards.places(settings.shard, examples) if settings.shard else ()
+    if shard is not None:
+        examples = tuple(examples[place] for place in at)
+        note(f"{suite.name}: shard {shard} has {len(examples)} of {whole} examples")
+    part = f", shard {shard}" if shard is not None else ""
+    with Store(path) as store, store.lock(f"{model.name}, suite {suite.name}, {_digest(model)}{part}"):
         if model.engine is not None:
             changed = store.changed_fields(model.name, suite.name, model.engine.fingerprint())
             if changed:
@@ -162,15 +177,12 @@ def run_loaded(
             by_step=suite.card.kind == "process",
         )
     metrics = evaluate(outcome.judgements, plan)
-    failed = outcome.counts.errors
-    withheld = ""
-    if failed > settings.max_failed:
-        reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(outcome.reasons.items()))
-        are = "score is" if failed == 1 else "scores are"
-        withheld = f"{failed} {are} missing ({reasons}), more than --max-failed {settings.max_failed}"
+    withheld = shards.withheld(outcome.reasons, settings.max_failed)
+    if withheld:
         metrics = withhold(metrics, withheld)
+    complete = data.complete and settings.limit is None
     draft = results.Draft(
-        complete=data.complete and settings.limit is None and not withheld,
+        complete=complete and not withheld and shard is None,
         model=ModelRecord(
             name=model.name,
             revision=model.revision,
@@ -212,11 +224,17 @@ def run_loaded(
         metric_options=dict(settings.metric_options or {}),
         withheld=withheld,
         # the engine refuses faulty texts unless it was told to go on
-        notes=(
-            *data.notes,
-            *notes,
-            *(f"text: {fault}" for fault in hygiene.lint(outcome.texts)),
-            *_answered(outcome.counts.served),
+        notes=(*data.notes, *notes, *shards.faults(outcome.texts), *shards.answered(outcome.counts.served)),
+        shard=None
+        if shard is None
+        else shards.record(
+            shard,
+            at,
+            examples=whole,
+            complete=complete,
+            notes=(*data.notes, *notes),
+            texts=outcome.texts,
+            served=outcome.counts.served,
         ),
     )
     return results.write(draft, outcome.judgements, settings.out)
@@ -226,6 +244,8 @@ def forecast(model: Model, suite: Suite, settings: Settings) -> Forecast:
     """What `run_suite` would do: examples, requests, tokens, texts over the limit. Loads no weights, writes nothing."""
     _follow_preset(model, suite)
     _, examples = _examples(model, suite, settings)
+    if settings.shard is not None:
+        examples = tuple(examples[place] for place in shards.places(settings.shard, examples))
     by_step = suite.card.kind == "process"
     requests, distinct, planned = runner.plan(examples, model.scorer, model.engine, by_step=by_step)
     return Forecast(
@@ -393,7 +413,7 @@ def _refuse_without_steps(model: Model, suite: Suite) -> None:
 
 def _examples(model: Model, suite: Suite, settings: Settings) -> tuple[Data, tuple[Example, ...]]:
     _refuse_without_steps(model, suite)
-    data = suite.load(settings.data, settings.seed)
+    data = suite.load(settings.data, settings.seed, skip_bad_rows=settings.skip_bad_rows)
     if model.kind == "judge" and suite.card.kind == "process":
         _refuse_unmeasurable(suite, data.examples)
     if isinstance(model.scorer, Replay | Ensemble):
@@ -401,15 +421,6 @@ def _examples(model: Model, suite: Suite, settings: Settings) -> tuple[Data, tup
     if settings.limit is None:
         return data, data.examples
     return data, stratified_sample(data.examples, settings.limit, settings.seed)
-
-
-def _answered(served: Mapping[str, int]) -> list[str]:
-    """Which model a server says has answered; said aloud where it was not always the same."""
-    said = ", ".join(f"{name} ({n} replies)" for name, n in sorted(served.items()))
-    if len(served) > 1:
-        note(f"mixed: the server answered with different models: {said}")
-        return [f"mixed: answered by different models: {said}"]
-    return [f"answered by {said}"] if served else []
 
 
 def _refuse_unmeasurable(suite: Suite, examples: Sequence[Example]) -> None:

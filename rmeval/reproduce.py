@@ -23,7 +23,8 @@ from rmeval.leaderboard.audit import Audit, compared
 from rmeval.models import Model
 from rmeval.records import Record
 from rmeval.results import ResultView
-from rmeval.suites import load_suite
+from rmeval.shards import Shard
+from rmeval.suites import SKIPPED, load_suite
 
 _ASKED = ("model", "suite", "scorer", "engine", "text")
 """Records that say what was asked; equal ones should give equal scores."""
@@ -75,6 +76,8 @@ def reproduce(view: ResultView, model: Model, *, data: Path | None, out: Path) -
             store=Path(folder) / "replies.sqlite",  # a reply from another run would prove nothing
             max_failed=sys.maxsize,
             metric_options=held.metric_options,
+            skip_bad_rows=any(note.startswith(SKIPPED) for note in held.notes),
+            shard=Shard(held.shard.index, held.shard.of) if held.shard else None,
         )
         again = results.load_result(api.run_suite(model, suite, settings))
     now = {j.id: j for j in again.judgements}

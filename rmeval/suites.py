@@ -23,11 +23,15 @@ from rmeval.metrics.plan import MetricPlan
 from rmeval.plugins import READERS, SUITES
 from rmeval.readers.fields import cluster_of
 from rmeval.readers.layouts import Table, from_hub, from_path
-from rmeval.readers.rows import Row
+from rmeval.readers.rows import Row, skipping
 from rmeval.types import JSON, Example
 
 Reader: TypeAlias = Callable[[Iterable[Row], SuiteCard, Layout | None, int], Iterator[Example]]
 """A generator may return notes, sentences that a reader of the result must know."""
+
+
+SKIPPED = "skipped "
+"""How the note begins that tells of rows that were left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +67,25 @@ class Suite:
     ignored: tuple[str, ...] = ()
     """Python files beside the card. Nothing is ever imported from there: code comes as an installed package."""
 
-    def load(self, data: Path | None = None, seed: int = 0) -> Data:
+    def load(self, data: Path | None = None, seed: int = 0, *, skip_bad_rows: bool = False) -> Data:
         """The examples: generated from the seed, read from `data` (a file or folder), or else from the hub.
 
-        A folder that fits no layout may hold a folder per suite, by the suite's name.
+        A folder that fits no layout may hold a folder per suite, by the suite's name. With `skip_bad_rows` malformed
+        rows are left out: they are counted, they mark the digest, and the data are incomplete.
         Raises `UsageError` for a layout that does not fit, malformed rows, no rows at all, and labels that differ from
         the pinned ones although all counts agree.
         """
+        if not skip_bad_rows:
+            return self._load(data, seed)
+        with skipping() as skipped:
+            found = self._load(data, seed)
+        if not skipped:
+            return found
+        said = f"{SKIPPED}{len(skipped)} bad row{'s' if len(skipped) > 1 else ''}: {_some(skipped)}"
+        marked = hashlib.sha256(f"{found.sha256} {len(skipped)} skipped".encode()).hexdigest()
+        return replace(found, sha256=marked, notes=(*found.notes, said), complete=False)
+
+    def _load(self, data: Path | None, seed: int) -> Data:
         reader: Reader = self.reader or READERS.get(self.card.reader)
         notes: tuple[str, ...] = ()
         if self.card.embedded:

@@ -57,6 +57,14 @@ def run(
         float | None,
         typer.Option(help="Stop asking once a judge has cost this; needs -a engine.price_in= and price_out=."),
     ] = None,
+    skip_bad_rows: Annotated[
+        bool,
+        typer.Option("--skip-bad-rows", help="Leave out malformed rows: counted, and the result is incomplete."),
+    ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Score part I of N, such as 2/4; rmeval merge makes one result of all parts."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; load no weights.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -65,6 +73,7 @@ def run(
     from rmeval.models import load_model
     from rmeval.progress import note
     from rmeval.protocols import ByStep
+    from rmeval.shards import Shard
     from rmeval.suites import embedded_suites, load_suite
 
     given = arguments.parse(arg or [])
@@ -95,6 +104,8 @@ def run(
         store=store,
         max_failed=max_failed,
         metric_options=given["metric"],
+        skip_bad_rows=skip_bad_rows,
+        shard=Shard.parse(shard) if shard is not None else None,
     )
     if dry_run:
         _print_forecasts([api.forecast(loaded, s, settings) for s in suites], as_json)

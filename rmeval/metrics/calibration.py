@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike
 
 from rmeval import stats
 from rmeval.likelihood import Derivatives, NotIdentifiable, clustered_covariance, maximise, sigmoid
-from rmeval.metrics.contrasts import Contrasts
+from rmeval.metrics.contrasts import FARTHEST, Contrasts
 from rmeval.stats import Floats, Ints
 from rmeval.types import Judgement
 
@@ -390,7 +390,7 @@ class Scale:
 def scale(judgements: Sequence[Judgement]) -> Scale | None:
     """Describe the scalar scores of a run, all candidates together; None where there are none."""
     flat = np.array([score for j in judgements for score in j.scores], dtype=np.float64)
-    scores = flat[np.isfinite(flat)]
+    scores = np.clip(flat[np.isfinite(flat)], -FARTHEST, FARTHEST)
     if not scores.size:
         return None
     quantiles = np.quantile(scores, [0, 0.25, 0.5, 0.75, 1])

@@ -16,6 +16,9 @@ import numpy as np
 from rmeval.stats import Floats, Ints
 from rmeval.types import Judgement
 
+FARTHEST = 1e150
+"""Differences are held within this, so that their squares are numbers too. A sigmoid is 0 or 1 long before."""
+
 
 @dataclass(frozen=True)
 class Contrasts:
@@ -70,5 +73,9 @@ class Contrasts:
         for members, first, second in self._groups:
             table = np.array([quantity(self.judgements[i]) for i in members], dtype=np.float64)
             table = scale(table) if scale else table
-            parts.append((table[:, first] - table[:, second]).ravel())
+            right, wrong = table[:, first], table[:, second]
+            with np.errstate(over="ignore", invalid="ignore"):
+                apart = right - wrong
+            known = np.isfinite(right) & np.isfinite(wrong)
+            parts.append(np.where(known, np.clip(apart, -FARTHEST, FARTHEST), apart).ravel())
         return np.concatenate(parts) if parts else np.zeros(0)

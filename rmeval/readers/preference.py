@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 from rmeval.cards import Layout, SuiteCard
 from rmeval.errors import UsageError, near_miss
 from rmeval.readers.fields import BadRow, cluster_of, conversation, response, shared_prompt, text_of, value_of
-from rmeval.readers.rows import Row, faults_message
+from rmeval.readers.rows import Row, faults_message, refuse
 from rmeval.types import Candidate, Example, Labels, Message
 
 Body: TypeAlias = tuple[tuple[Message, ...], tuple[Candidate, ...], Labels]
@@ -172,7 +172,7 @@ def marked_list(rows: Iterable[Row], card: SuiteCard, layout: Layout | None, see
 def read_examples(
     rows: Iterable[Row], card: SuiteCard, layout: Layout | None, roles: tuple[str, ...], body: Callable[[Get], Body]
 ) -> Iterator[Example]:
-    """Examples of all rows that are sound; after the last one `UsageError` for all that are not."""
+    """Examples of all rows that are sound; after the last one `UsageError` for all that are not, see `rows.refuse`."""
     fields = fields_of(card, layout)
     if unknown := sorted(set(fields) - {*COMMON, *roles}):
         hint = near_miss(unknown[0], (*COMMON, *roles))
@@ -211,7 +211,7 @@ def read_examples(
         yield Example(key, prompt, candidates, labels, subset, group, cluster, slices)
     if faults:
         count = f"{len(faults)} malformed row{'s' if len(faults) > 1 else ''}"
-        raise UsageError(faults_message(f"suite {card.name!r}: {count}", faults))
+        refuse(faults_message(f"suite {card.name!r}: {count}", faults), faults)
 
 
 def _slices(card: SuiteCard, columns: Mapping[str, Any]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,28 @@ def faults_message(head: str, faults: list[str]) -> str:
     if len(faults) > MAX_FAULTS:
         lines.append(f"  ... and {len(faults) - MAX_FAULTS} more")
     return "\n".join(lines)
+
+
+_skipped: ContextVar[list[str] | None] = ContextVar("skipped", default=None)
+
+
+@contextmanager
+def skipping() -> Iterator[list[str]]:
+    """Inside the block bad rows are left out; what was wrong with each of them is added to the list."""
+    found: list[str] = []
+    token = _skipped.set(found)
+    try:
+        yield found
+    finally:
+        _skipped.reset(token)
+
+
+def refuse(message: str, faults: list[str]) -> None:
+    """Raise `UsageError` with the message for rows with these faults, unless bad rows are to be left out."""
+    skipped = _skipped.get()
+    if skipped is None:
+        raise UsageError(message)
+    skipped += [fault for fault in faults if fault not in skipped]  # a file may be read once per layout
 
 
 def data_files(path: Path) -> list[Path]:
@@ -96,11 +119,9 @@ def _read_json(path: Path, name: str) -> list[Row]:
             faults.append(f"{path} line {line}: holds half of a surrogate pair, which is no character")
         else:
             rows.append(Row(value, f"{name} line {line}"))
-    if len(faults) == 1:
-        raise UsageError(faults[0])
     if faults:
         head = f"{path}: {len(faults)} bad lines; a list of objects, or one object per line, is expected"
-        raise UsageError(faults_message(head, faults))
+        refuse(faults_message(head, faults) if len(faults) > 1 else faults[0], faults)
     return rows
 
 
