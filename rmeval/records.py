@@ -244,6 +244,44 @@ class SamplesRecord(Record):
     rows: Count
 
 
+class TextFactsRecord(Record):
+    """Texts that look alike as tokens, see `rmeval.types.TextFacts`."""
+
+    n: int = Field(ge=1)
+    """How many there are."""
+    tokens: Count
+    bos: Count
+    eos: Count
+    template: Literal["checkpoint", "ours", "none"]
+    shows_response: bool | None
+    shows_prompt: bool | None
+    closed: bool | None
+    past_closing: Count | None
+    scored: str | None
+    over: bool
+
+
+class ShardRecord(Record):
+    """What a part of a run says so that the parts can become one (`rmeval merge`)."""
+
+    index: int = Field(ge=1)
+    """Which part it is, from 1."""
+    of: int = Field(ge=1)
+    """How many parts there are."""
+    examples: Count
+    """Examples of the whole run."""
+    places: str = Field(pattern=r"^(\d{1,9}(-\d{1,9})?( \d{1,9}(-\d{1,9})?)*)?$")
+    """Where this part's examples stand among them, from 0: `0 3-5 9`."""
+    complete: bool
+    """Whether the run is complete as far as this part knows."""
+    notes: tuple[str, ...] = ()
+    """Notes about data and scorer."""
+    texts: tuple[TextFactsRecord, ...] = ()
+    """What the model read, text by text as far as texts differ."""
+    served: dict[str, Count] = Field(default_factory=dict)
+    """Model that a server says has answered -> its replies."""
+
+
 class Result(Record):
     """A result file."""
 
@@ -256,6 +294,8 @@ class Result(Record):
     model: ModelRecord
     suite: SuiteRecord
     scorer: ScorerRecord
+    shard: ShardRecord | None = None
+    """Which part of a run this is; None for a whole one."""
     engine: EngineRecord | None
     """None where nothing ran weights."""
     text: TextRecord | None = None

@@ -37,6 +37,7 @@ from rmeval.records import (
     Result,
     SamplesRecord,
     ScorerRecord,
+    ShardRecord,
     SuiteRecord,
     TextRecord,
     Usage,
@@ -76,6 +77,7 @@ class Draft:
     rescored_from: str | None = None
     withheld: str = ""
     notes: Sequence[str] = ()
+    shard: ShardRecord | None = None
 
 
 def fingerprint(
@@ -84,6 +86,8 @@ def fingerprint(
     scorer: ScorerRecord,
     engine: EngineRecord | None,
     metric_options: Mapping[str, JSON] | None = None,
+    *,
+    shard: ShardRecord | None = None,
 ) -> str:
     """The id of a result: sha256 in hex over what was asked; not over the answer, the time or the place."""
     asked = {
@@ -92,6 +96,7 @@ def fingerprint(
         "scorer": scorer.model_dump(mode="json"),
         "engine": engine.model_dump(mode="json") if engine else None,
         "metric_options": dict(metric_options or {}),
+        **({"shard": [shard.index, shard.of]} if shard else {}),  # a whole run keeps its id
     }
     text = json.dumps(asked, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -134,7 +139,7 @@ def write(draft: Draft, judgements: Sequence[Judgement], out: Path, *, created: 
     `created` defaults to now. A full disk raises `ResourceError` and leaves no result behind.
     """
     created = (created or datetime.now(UTC)).astimezone(UTC)
-    run_id = fingerprint(draft.model, draft.suite, draft.scorer, draft.engine, draft.metric_options)
+    run_id = fingerprint(draft.model, draft.suite, draft.scorer, draft.engine, draft.metric_options, shard=draft.shard)
     folder = out / path_part(draft.model.name) / path_part(draft.suite.name)
     stem = first = f"{created:%Y%m%dT%H%M%SZ}-{run_id[:7]}"
     again = 1
@@ -309,7 +314,7 @@ def rescore(
         rescored_from=old.id,
         notes=(*(n for n in old.notes if not n.startswith("scored again")), note),
     )
-    run_id = fingerprint(draft.model, draft.suite, draft.scorer, draft.engine, options)
+    run_id = fingerprint(draft.model, draft.suite, draft.scorer, draft.engine, options, shard=draft.shard)
     return _assemble(draft, run_id, created or datetime.now(UTC), old.samples)
 
 
@@ -366,6 +371,7 @@ def as_draft(result: Result) -> Draft:
         metrics=metrics_of(result),
         metric_options=result.metric_options,
         rescored_from=result.rescored_from,
+        shard=result.shard,
     )
 
 
@@ -384,7 +390,7 @@ def _assemble(draft: Draft, run_id: str, created: datetime, held: SamplesRecord)
         "withheld": draft.withheld,
         "notes": list(draft.notes),
     }
-    for name in ("model", "suite", "scorer", "engine", "text", "counts", "usage", "environment"):
+    for name in ("model", "suite", "scorer", "shard", "engine", "text", "counts", "usage", "environment"):
         record = getattr(draft, name)
         content[name] = record.model_dump(mode="json") if record is not None else None
     return parse(Result, content, f"result of {draft.model.name!r} on {draft.suite.name!r}")

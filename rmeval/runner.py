@@ -82,7 +82,7 @@ def run(
         judgements = tuple(recorded(example, scorer) for example in examples)
     else:
         judgements = _converse(examples, scorer, _Desk(engine, store, counts, title, texts), by_step)
-    reasons = Counter(reason for j in judgements for reason in _reasons(j))
+    reasons = Counter(reason for j in judgements for reason in reasons_of(j))
     counts.truncated = sum(sum(j.truncated) for j in judgements)
     counts.refused = reasons["refused"]
     counts.unparsed = sum(reasons[reason] for reason in UNREAD - {"refused"})
@@ -213,6 +213,7 @@ class _Desk:
         return dict(zip(asked, fresh, strict=True))
 
 
-def _reasons(judgement: Judgement) -> Iterable[str]:
+def reasons_of(judgement: Judgement) -> Iterable[str]:
+    """Why scores are missing, one reason a candidate or verdict that lacks one."""
     yield from (reason for reason in judgement.reasons if reason)
     yield from (verdict.reason or "unparsed" for verdict in judgement.verdicts if verdict.verdict is None)

@@ -17,6 +17,7 @@ from rmeval.cli import (
     import_,
     label,
     listing,
+    merge,
     probe,
     report,
     reproduce,
@@ -40,6 +41,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("list")(listing.list_names)
 app.command("show")(listing.show)
+app.command("merge")(merge.merge)
 app.command("score")(score.score)
 app.command("rescore")(run.rescore)
 app.command("compare")(compare.compare)

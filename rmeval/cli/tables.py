@@ -179,6 +179,8 @@ def _why_incomplete(result: Result) -> str:
     reasons = list(result.notes)
     if result.suite.limit is not None:
         reasons.insert(0, f"--limit {result.suite.limit:g}")
+    if result.shard is not None:
+        reasons.insert(0, f"shard {result.shard.index}/{result.shard.of}: rmeval merge makes one result of all")
     if result.withheld:
         reasons.insert(0, result.withheld)
     return "; ".join(reasons)
