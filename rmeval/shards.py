@@ -193,7 +193,7 @@ def _refuse_different(parts: Sequence[ResultView]) -> None:
     one, before = parts[0], dict(_flat("", _asked(parts[0].result)))
     for other in parts[1:]:
         now = dict(_flat("", _asked(other.result)))
-        for key in sorted(before.keys() | now.keys()):
+        for key in sorted(before.keys() | now.keys(), key=lambda key: (not key.endswith(".name"), key)):
             if before.get(key) != now.get(key):
                 raise UsageError(
                     f"the shards are not of one run: {key} is {before.get(key)!r} in {one.path} and "
