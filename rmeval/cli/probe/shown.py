@@ -58,7 +58,7 @@ def write_figure(out: Path | None, name: str, document: dict[str, Any], title: s
 
 
 def print_panels(everything: Sequence[Curve]) -> None:
-    """A table per panel, what its columns mean, and what is undefined."""
+    """A table per panel, what its columns mean, and what is undefined. A law has no count: nothing is behind it."""
     from rmeval.probes.curves import reasons
 
     panels: dict[str, list[Curve]] = {}
@@ -66,9 +66,10 @@ def print_panels(everything: Sequence[Curve]) -> None:
         if curve.points:
             panels.setdefault(curve.panel, []).append(curve)
     for panel, curves in panels.items():
-        columns = [column for curve in curves for column in (curve.name, "n")]
+        counted = [any(point.n or point.n_missing for point in curve.points) for curve in curves]
+        columns = [column for curve, c in zip(curves, counted, strict=True) for column in (curve.name, "n")[: 1 + c]]
         rows = [
-            (_place(points[0].at), *(cell for point in points for cell in _cells(point)))
+            (_place(points[0].at), *(cell for p, c in zip(points, counted, strict=True) for cell in _cells(p)[: 1 + c]))
             for points in zip(*(curve.points for curve in curves), strict=True)
         ]
         output.table(panel, ("at", *columns), rows, right=columns)
