@@ -6,7 +6,7 @@ READY := $(VENV)/.installed
 ORACLES := .venv-oracles
 VLLM := .venv-vllm
 
-.PHONY: demo test test-slow test-smollm2 test-oracles test-vllm test-browser lint format bench bench-loop clean
+.PHONY: demo test test-slow test-smollm2 test-oracles test-vllm test-browser lint format bench bench-loop reference clean
 
 demo: $(READY)
 	$(BIN)/rmeval demo
@@ -55,6 +55,11 @@ bench: $(READY)
 # the loop of optimising against reward models on the arithmetic world, offline: minutes of one core
 bench-loop: $(READY)
 	$(BIN)/python -m benchmarks.optimise_arithmetic
+
+# what stands in results/reference and, of ours, in leaderboard/submissions, made again: minutes of one core;
+# RMEVAL_DEV_DATA names the folder of public data sets, relative to here
+reference: $(READY)
+	$(BIN)/python -m benchmarks.reference
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
