@@ -97,16 +97,16 @@ def test_a_judge_that_reads_the_next_token_is_compared_in_both_orders(tmp_path):
 
 def test_neighbours_that_are_attended_to_are_found_out(tmp_path, monkeypatch):
     """Padding that the mask does not hide: the fault that the doctor is for."""
-    from rmeval.engines.reading import Reader
+    from rmeval.engines import reading
 
     pooled(tmp_path)
-    padded = Reader._padded
+    padded = reading.padded
 
-    def attended(self, rows):
-        input_ids, mask = padded(self, rows)
+    def attended(rows, device):
+        input_ids, mask = padded(rows, device)
         return input_ids, mask.fill_(1)
 
-    monkeypatch.setattr(Reader, "_padded", attended)
+    monkeypatch.setattr(reading, "padded", attended)
     answer = rmeval("doctor", tmp_path, "--json")
     assert answer.code == 3
     assert "non-invariant: " in answer.stderr

@@ -49,16 +49,28 @@ def classifier(folder: Path, *, kind: str = "llama", labels: int = 1, seed: int 
     )  # fmt: skip
     made = {
         "llama": ("LlamaConfig", dict(intermediate_size=64, num_key_value_heads=2, max_position_embeddings=256)),
+        "qwen2": (
+            "Qwen2Config",
+            dict(
+                intermediate_size=64,
+                num_key_value_heads=2,
+                use_sliding_window=True,
+                sliding_window=16,
+                max_window_layers=1,
+            ),
+        ),
         "qwen3": (
             "Qwen3Config",
             dict(intermediate_size=64, num_key_value_heads=2, head_dim=8, max_position_embeddings=256),
         ),
         "mistral": ("MistralConfig", dict(intermediate_size=64, num_key_value_heads=2, sliding_window=16)),
+        "gemma": ("GemmaConfig", dict(intermediate_size=64, num_key_value_heads=1, head_dim=8)),
         "gemma2": ("Gemma2Config", dict(intermediate_size=64, num_key_value_heads=2, head_dim=8, sliding_window=16)),
         "gemma3": (
             "Gemma3TextConfig",
             dict(intermediate_size=64, num_key_value_heads=2, head_dim=8, sliding_window=16),
         ),
+        "phi": ("PhiConfig", dict(intermediate_size=64, num_key_value_heads=2)),
         "phi3": ("Phi3Config", dict(intermediate_size=64, num_key_value_heads=2)),
         "gpt2": ("GPT2Config", dict(n_embd=32, n_layer=2, n_head=4, n_positions=256)),
         "bert": ("BertConfig", dict(intermediate_size=64, max_position_embeddings=256)),

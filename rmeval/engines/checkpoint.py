@@ -138,18 +138,25 @@ class Checkpoint:
 
     @cached_property
     def reads_last(self) -> bool:
-        """Whether the class reads the last token, as decoder-only ones do; others pool by a rule of their own.
+        """Whether the class reads the last token, as decoder-only ones do; others pool by a rule of their own."""
+        return self.splits or self.form != "sequence"
+
+    @cached_property
+    def splits(self) -> bool:
+        """Whether the weights are a backbone that reads forwards and a head on its hidden states, which may be tried.
 
         Known without weights: the class is built on torch's meta device.
         """
-        if self.form != "sequence":
+        if self.layers is not None:
+            return not self.layers.paired
+        if self.form == "causal":
             return True
         import torch
-        from transformers import AutoModelForSequenceClassification
+        import transformers
 
         try:
             with torch.device("meta"):
-                skeleton = AutoModelForSequenceClassification.from_config(self.config)
+                skeleton = getattr(transformers, _AUTO[self.form]).from_config(self.config)
         except (ValueError, RuntimeError):  # no such class, which is said when the weights are loaded
             return True
         return isinstance(getattr(skeleton, "score", None), torch.nn.Module)

@@ -81,7 +81,7 @@ def build(source: str, revision: str | None, layers: Layers, config: Any, **opti
 
         def __init__(self) -> None:
             super().__init__()
-            self.backbone, self.head = backbone, head
+            self.backbone, self.head, self.paired = backbone, head, layers.paired
 
         def forward(self, input_ids: Any, mask: Any, where: tuple[Any, Any]) -> Any:
             hidden = self.backbone(input_ids=input_ids, attention_mask=mask, use_cache=False).last_hidden_state

@@ -8,8 +8,9 @@
 | causal   | `*ForCausalLM`                  | logits of named tokens, their mean, log-probabilities of the text or of |
 |          |                                 | named tokens as the next one                                            |
 
-Rows are right-padded; a place is an index into a row's own ids, so padding can neither move nor change it. Where a
-class does more than apply its head to the last hidden state, which is tried on one text, its own forward is used.
+A place is an index into a row's own ids, so neither padding nor a shared beginning can move it. Where a class is a
+backbone and a head, which is tried on one text, its hidden states come from `rmeval.engines.states`; where it does
+more, its own forward is used, on rows padded on the right.
 
 What this module does not know: text, requests, what a number means.
 """
@@ -17,14 +18,15 @@ What this module does not know: text, requests, what a number means.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 from rmeval.engines.checkpoint import Checkpoint
+from rmeval.engines.states import States, padded
 from rmeval.errors import CheckFailed, UsageError
-from rmeval.types import At, Read
+from rmeval.types import JSON, At, Read
 
 SELF_CHECK = {"float32": 1e-3, "bfloat16": 0.25, "float16": 0.05}
 """Largest accepted difference between our reading and the model class's own forward, by dtype."""
@@ -35,38 +37,77 @@ _AT_ONCE = 512
 class Reader:
     """Weights on a device. They load at the first reading."""
 
-    def __init__(self, checkpoint: Checkpoint, *, dtype: str, device: str, attention: str | None, bos: int) -> None:
-        """`bos` opens the text of the self-check."""
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        dtype: str,
+        device: str,
+        attention: str | None,
+        bos: int,
+        most: int = 1 << 14,
+        share: bool = False,
+    ) -> None:
+        """`bos` opens the text of the self-check; `most` and `share` are for `rmeval.engines.states`."""
         self.checkpoint = checkpoint
         self.dtype, self.device, self.attention, self.bos = dtype, device, attention, bos
+        self.most, self.share = most, share
         self.path = "not loaded"
 
     def release(self) -> None:
         """Give the weights back; they load again at the next reading."""
         self.__dict__.pop("model", None)
+        self.__dict__.pop("states", None)
 
     @cached_property
     def model(self) -> Any:
         """The model, after comparing our reading with the class's own on one text."""
         model = self.checkpoint.load(dtype=self.dtype, device=self.device, attention=self.attention)
         form = self.checkpoint.form
-        self.path = {
-            "token": "the head at every place",
-            "layers": "last hidden state, then the checkpoint's own layers in float32",
-        }.get(form, "last hidden state, then head" if self._splits(model) else "the model's own pooling")
-        if self._splits(model):
+        self.states = States(_body(model), device=self.device, dtype=self.dtype, most=self.most)
+        self._split = form in ("causal", "layers") or _has_token_head(model)
+        if form == "layers":
+            self.path = "last hidden state, then the checkpoint's own layers in float32"
+            self._split = not model.paired
+        elif form == "token":
+            self.path = "the head at every place"
+        else:
+            self.path = "last hidden state, then head" if self._split else "the model's own pooling"
+        if self._split and form != "layers":
             self._check_reading(model)
+        if self.share and self._split:
+            self.states.share(self._head(model))
+            if self.states.why and self.dtype != "float32":  # then how texts are laid out is part of the key
+                raise CheckFailed(
+                    f"{self.checkpoint.name}: texts of a prompt group cannot share what they begin with: "
+                    f"{self.states.why}. Run again with -a engine.share=false"
+                )
         return model
 
-    def _splits(self, model: Any) -> bool:
-        """Whether the class is a backbone and a linear head on its last hidden state."""
-        form = self.checkpoint.form
-        return form == "causal" or (form == "sequence" and _has_token_head(model))
+    @property
+    def layout(self) -> dict[str, JSON]:
+        """How texts are laid side by side, in words, and what that changes; empty before the weights are loaded."""
+        if "states" not in self.__dict__:
+            return {}
+        if not self.share:
+            return {"layout": "padded"}
+        if not self._split:
+            return {"layout": "padded (the class does more than a head on hidden states)"}
+        if self.states.why:
+            return {"layout": f"padded ({self.states.why})", "drift": self.states.drift}
+        return {"layout": "prefix tree", "drift": self.states.drift}
 
     def read(
-        self, rows: Sequence[list[int]], places: Sequence[Sequence[int]], read: Read, at: At, tokens: Sequence[int] = ()
+        self,
+        rows: Sequence[list[int]],
+        places: Sequence[Sequence[int]],
+        read: Read,
+        at: At,
+        *,
+        tokens: Sequence[int] = (),
+        groups: Sequence[str] = (),
     ) -> list[list[list[float]]]:
-        """Numbers [row][place][channel]; none at a negative place.
+        """Numbers [row][place][channel]; none at a negative place. Rows of one group may share what they begin with.
 
         `next_logprob` at marks is (sum, count) over the tokens since the mark before, at other places one number.
         `next_logprobs` is normalised over the whole vocabulary; NaN for a negative token, which is none.
@@ -76,13 +117,18 @@ class Reader:
                 f"{self.checkpoint.name}: {self.checkpoint.architecture} cannot be read by {read}: "
                 f"{'it has no reward head' if read == 'head' else 'it has no vocabulary'}"
             )
-        if read == "head":
-            return self._heads(rows, places)
         model = self.model
+        if not self._split and len(rows) > 1 and len(rows) * max(map(len, rows)) > self.most:
+            half = len(rows) // 2
+            parts = (slice(half), slice(half, None))
+            return [row for part in parts for row in self.read(rows[part], places[part], read, at, tokens=tokens)]
+        groups = groups or [""] * len(rows)
+        if read == "head":
+            return self._heads(model, rows, places, groups)
         if read == "next_logprob":
-            return self._logprobs(model, rows, places, at)
+            return self._logprobs(model, rows, places, at, groups)
         found = []
-        for part in self._logits(model, rows, places):
+        for part in self._logits(model, rows, places, groups):
             if read == "next_logprobs":
                 scores = part.float().log_softmax(dim=-1)[:, [max(token, 0) for token in tokens]].cpu().tolist()
                 found += [[s if t >= 0 else math.nan for s, t in zip(row, tokens, strict=True)] for row in scores]
@@ -91,17 +137,31 @@ class Reader:
                 found += values.float().cpu().tolist()
         return _regrouped(found, places)
 
+    def _head(self, model: Any) -> Callable[[Any], Any]:
+        """What gives a model's numbers for hidden states [places, width]."""
+        form = self.checkpoint.form
+        if form == "layers":
+            return lambda hidden: model.head(hidden.float())
+        found: Callable[[Any], Any] = model.get_output_embeddings() if form == "causal" else model.score
+        return found
+
     # --- reward heads ------------------------------------------------------------------------------------------------
 
-    def _heads(self, rows: Sequence[list[int]], places: Sequence[Sequence[int]]) -> list[list[list[float]]]:
-        model = self.model
-        if self.checkpoint.form == "sequence":
-            found = [[value] for value in self._last(rows, model)]
-        else:
-            import torch
+    def _heads(
+        self, model: Any, rows: Sequence[list[int]], places: Sequence[Sequence[int]], groups: Sequence[str]
+    ) -> list[list[list[float]]]:
+        import torch
 
+        if self._split:
+            hidden = self.states.at(rows, places, groups)
             with torch.inference_mode():
-                input_ids, mask = self._padded(rows)
+                numbers = self._head(model)(hidden)
+            found = _regrouped(numbers.float().cpu().tolist(), places)
+        elif self.checkpoint.form == "sequence":
+            found = [[value] for value in self._whole(rows, model)]
+        else:
+            with torch.inference_mode():
+                input_ids, mask = padded(rows, self.device)
                 if self.checkpoint.form == "layers":
                     logits = model(input_ids, mask, _flat(places, self.device))
                 else:
@@ -116,41 +176,38 @@ class Reader:
             )
         return found
 
-    def _last(self, rows: Sequence[list[int]], model: Any) -> list[list[float]]:
-        """Head outputs [rows, labels] of a sequence classifier in fp32 at the last token of each row."""
+    def _whole(self, rows: Sequence[list[int]], model: Any) -> list[list[float]]:
+        """Head outputs [rows, labels] of a sequence classifier in fp32, by the class's own forward."""
         import torch
 
         if self.path.startswith("one text"):
             return [self._alone(ids, model) for ids in rows]
-        input_ids, mask = self._padded(rows)
+        input_ids, mask = padded(rows, self.device)
         with torch.inference_mode():
-            if not _has_token_head(model):
-                logits = model(input_ids=input_ids, attention_mask=mask).logits
-            else:
-                hidden = _hidden(model, input_ids, mask)
-                logits = model.score(hidden[torch.arange(len(rows), device=hidden.device), mask.sum(dim=1) - 1])
-        values: list[list[float]] = logits.float().cpu().tolist()
+            values: list[list[float]] = model(input_ids=input_ids, attention_mask=mask).logits.float().cpu().tolist()
         return values
 
     # --- language models ---------------------------------------------------------------------------------------------
 
-    def _logits(self, model: Any, rows: Sequence[list[int]], places: Sequence[Sequence[int]]) -> Any:
+    def _logits(
+        self, model: Any, rows: Sequence[list[int]], places: Sequence[Sequence[int]], groups: Sequence[str]
+    ) -> Iterator[Any]:
         """Logits over the vocabulary at all places that there are, [places, vocabulary], part by part."""
         import torch
 
+        if not self._split:
+            with torch.inference_mode():
+                input_ids, mask = padded(rows, self.device)
+                whole = model(input_ids=input_ids, attention_mask=mask, use_cache=False).logits
+                yield from whole[_flat(places, self.device)].split(_AT_ONCE)
+            return
+        head = self._head(model)
         with torch.inference_mode():
-            input_ids, mask = self._padded(rows)
-            where = _flat(places, self.device)
-            if self.path.startswith("the model's own"):
-                whole = model(input_ids=input_ids, attention_mask=mask, use_cache=False).logits[where]
-                yield from whole.split(_AT_ONCE)
-                return
-            hidden = _hidden(model, input_ids, mask)[where]
-            for part in hidden.split(_AT_ONCE):
-                yield model.get_output_embeddings()(part)
+            for part in self.states.at(rows, places, groups).split(_AT_ONCE):
+                yield head(part)
 
     def _logprobs(
-        self, model: Any, rows: Sequence[list[int]], places: Sequence[Sequence[int]], at: At
+        self, model: Any, rows: Sequence[list[int]], places: Sequence[Sequence[int]], at: At, groups: Sequence[str]
     ) -> list[list[list[float]]]:
         """Log-probabilities of the tokens at the places, or between the marks, each as seen from the token before."""
         import torch
@@ -162,7 +219,7 @@ class Reader:
         ]  # fmt: skip
         targets = [ids[i] for ids, row in zip(rows, wanted, strict=True) for i in row]
         flat: list[float] = []
-        for part in self._logits(model, rows, [[i - 1 for i in row] for row in wanted]):
+        for part in self._logits(model, rows, [[i - 1 for i in row] for row in wanted], groups):
             chosen = torch.tensor(targets[len(flat) : len(flat) + len(part)], device=part.device)
             scores = part.float().log_softmax(dim=-1)
             flat += scores.gather(1, chosen[:, None])[:, 0].cpu().tolist()
@@ -175,39 +232,28 @@ class Reader:
 
     # --- shared ------------------------------------------------------------------------------------------------------
 
-    def _padded(self, rows: Sequence[list[int]]) -> tuple[Any, Any]:
-        """Ids and mask [rows, longest], padded on the right."""
-        import torch
-
-        longest = max(len(ids) for ids in rows)
-        # the pad id is never read: the mask hides it and positions come from the mask
-        input_ids = torch.zeros((len(rows), longest), dtype=torch.long)
-        mask = torch.zeros((len(rows), longest), dtype=torch.long)
-        for i, ids in enumerate(rows):
-            input_ids[i, : len(ids)] = torch.tensor(ids)
-            mask[i, : len(ids)] = 1
-        return input_ids.to(self.device), mask.to(self.device)
-
     def _check_reading(self, model: Any) -> None:
         """Compare our reading with the class's own forward on one unpadded text; on a difference use the latter."""
+        import torch
+
         n = model.get_input_embeddings().num_embeddings
         ids = [self.bos, *(i % n for i in range(1, 8))]
-        if self.checkpoint.form == "causal":
-            import torch
-
-            [part] = self._logits(model, [ids, [*ids, *ids]], [[len(ids) - 1], []])
+        hidden = self.states.at([ids, [*ids, *ids]], [[len(ids) - 1], []], ["", ""])
+        with torch.inference_mode():
+            ours = self._head(model)(hidden)[0].float().cpu().tolist()
+        if self.checkpoint.form == "sequence":
+            theirs = self._alone(ids, model)
+            instead = "one text at a time through the model's own forward (it does more than apply a linear head)"
+        else:
             with torch.inference_mode():
                 whole = model(input_ids=torch.tensor([ids], device=self.device), use_cache=False).logits[0, -1]
-            ours, theirs = part[0].float().cpu().tolist(), whole.float().cpu().tolist()
+            theirs = whole.float().cpu().tolist()
             instead = "the model's own logits (it does more than apply a linear head)"
-        else:
-            ours, theirs = self._last([ids, [*ids, *ids]], model)[0], self._alone(ids, model)
-            instead = "one text at a time through the model's own forward (it does more than apply a linear head)"
         if not all(map(math.isfinite, theirs)):
             return  # broken weights: every score will be counted as non_finite
         scale = max(1.0, *map(abs, theirs))
         if max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) > SELF_CHECK[self.dtype] * scale:
-            self.path = instead
+            self.path, self._split = instead, False
 
     def _alone(self, ids: list[int], model: Any) -> list[float]:
         """Head outputs [labels] in fp32 of one text, by the class's own forward."""
@@ -224,9 +270,9 @@ class Reader:
         return value
 
 
-def _hidden(model: Any, input_ids: Any, mask: Any) -> Any:
-    body = getattr(model, model.base_model_prefix)
-    return body(input_ids=input_ids, attention_mask=mask).last_hidden_state
+def _body(model: Any) -> Any:
+    """The backbone without its head."""
+    return model.backbone if hasattr(model, "backbone") else getattr(model, model.base_model_prefix, model)
 
 
 def _flat(places: Sequence[Sequence[int]], device: str) -> tuple[Any, Any]:

@@ -1,5 +1,6 @@
 """Checkpoints through transformers, correct first: a score does not depend on its neighbours.
 
+- What the texts of a prompt group begin with alike is computed once, where the model can be seen to allow it.
 - Text is rendered once by the model's own chat template and tokenised without adding special tokens a second time.
 - Places to read are known by construction (`rmeval.engines.encoding`), never by looking for a token, so pad = eos is
   harmless and a separator inside a step is only text.
@@ -22,10 +23,12 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
+from rmeval.engines.batches import Groups, padded
 from rmeval.engines.checkpoint import Checkpoint
 from rmeval.engines.encoding import NOWHERE, Encoded, Encoder
 from rmeval.engines.hygiene import lint
 from rmeval.engines.reading import SELF_CHECK, Reader
+from rmeval.engines.states import cannot_share
 from rmeval.engines.truncation import cut, cut_officially
 from rmeval.engines.writing import WRITING, Written, write
 from rmeval.errors import CheckFailed, ResourceError, UsageError
@@ -39,6 +42,9 @@ READING = 1
 
 WRITTEN_TOKENS = 32768
 """Padded tokens of a batch that is written, those to come included, unless `engine.batch_tokens` says otherwise."""
+
+LONGEST_PASS = 8
+"""A prompt group of up to this many budgets of tokens is computed in one pass, where no budget was asked for."""
 
 _Way: TypeAlias = tuple[At, Read, tuple[int, ...]]
 """What is read where: a batch has one."""
@@ -61,8 +67,13 @@ class TransformersEngine:
         batch_size: int | None = None,
         attention: str | None = None,
         lint: Lint = "error",
+        share: bool = True,
     ) -> None:
-        """Options as in `-a engine.NAME=VALUE`; `batch_tokens` counts padded tokens, `batch_size` rows."""
+        """Options as in `-a engine.NAME=VALUE`.
+
+        `batch_tokens` counts the tokens of a pass, padding included; `batch_size` texts. `share=false` computes what
+        the texts of a prompt group begin with alike for each of them.
+        """
         import torch
 
         if truncation not in ("error", "left", "right", "official"):
@@ -84,8 +95,10 @@ class TransformersEngine:
         self._preset: tuple[str, str] | None = None
         self.batch_tokens = batch_tokens or (2048 if self.device == "cpu" else 16384)
         self._written_tokens = batch_tokens or WRITTEN_TOKENS
-        self.batch_size = batch_size or 256
+        self.most = batch_tokens or LONGEST_PASS * self.batch_tokens
+        self.batch_size, self._rows = batch_size or 256, batch_size
         self.attention = attention
+        self._share = share
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -101,7 +114,20 @@ class TransformersEngine:
     def reader(self) -> Reader:
         """The weights."""
         bos = self.tokenizer.bos_token_id or 0
-        return Reader(self.checkpoint, dtype=self.dtype, device=self.device, attention=self.attention, bos=bos)
+        return Reader(
+            self.checkpoint,
+            dtype=self.dtype,
+            device=self.device,
+            attention=self.attention,
+            bos=bos,
+            most=self.most,
+            share=self.shares,
+        )
+
+    @cached_property
+    def shares(self) -> bool:
+        """Whether texts of a prompt group are to share what they begin with, as far as is known without weights."""
+        return self._share and not cannot_share(self.checkpoint, self.attention)
 
     @property
     def path(self) -> str:
@@ -134,6 +160,8 @@ class TransformersEngine:
             "max_length": self.max_length,
             "truncation": f"official {preset[0]}" if preset else self.truncation,
             **({"preset": preset[1]} if preset else {}),
+            # in fp32 the two ways agree to far less than anybody reads; half of it is noise that near ties can see
+            **({"layout": "prefix tree"} if self.shares and self.dtype != "float32" else {}),
             **({"writing": WRITING} if self.checkpoint.form == "causal" else {}),
             **self._head(),
         }
@@ -165,6 +193,7 @@ class TransformersEngine:
             "device": torch.cuda.get_device_name() if self.device.startswith("cuda") else self.device,
             "threads": torch.get_num_threads(),
             "path": self.path,
+            **self.reader.layout,
             "batch_tokens": self.batch_tokens,
             "batch_size": self.batch_size,
         }
@@ -177,6 +206,7 @@ class TransformersEngine:
         if self.truncation == "official" and self._preset is None:
             raise UsageError("engine.truncation=official: the limit of a suite's official script, and here is no suite")
         texts: dict[int, TextFacts] = {}
+        groups: dict[_Way, Groups] = {}
         tokens: list[int] = []
         settled: dict[int, Reply] = {}
         twins: dict[int, int] = {}
@@ -194,22 +224,25 @@ class TransformersEngine:
                 settled[i] = Reply(reason="truncated", n_tokens=len(encoded.ids), truncated=True)
             elif (earlier := first.setdefault(self._same(requests[i], encoded), i)) != i:
                 twins[i] = earlier
+            elif requests[i].read != "text" and self.shares:
+                way = self._way(requests[i])
+                ids = array("i", self._cut(encoded.ids))
+                groups.setdefault(way, Groups()).add(i, requests[i].group or None, ids)
         self._refuse_unsound(requests, texts)
+        ways: dict[_Way, list[int]] = {}
+        for i in range(len(requests)):
+            if i not in settled and i not in twins:
+                ways.setdefault(self._way(requests[i]), []).append(i)
         batches: list[tuple[int, ...]] = []
-        batch: list[int] = []
-        longest = 0
-        alone = (i for i in range(len(requests)) if i not in settled and i not in twins)
-        for i in sorted(alone, key=lambda i: (self._way(requests[i]), -tokens[i], i)):
-            room, more = self._room(requests[i]), _to_write(requests[i])
-            longest = max(longest, min(tokens[i], room) + more)
-            most = self._written_tokens if more else self.batch_tokens
-            full = batch and (longest * (len(batch) + 1) > most or len(batch) >= self.batch_size)
-            if full or (batch and self._way(requests[i]) != self._way(requests[batch[0]])):
-                batches.append(tuple(batch))
-                batch, longest = [], min(tokens[i], room) + more
-            batch.append(i)
-        planned = (*batches, tuple(batch)) if batch else tuple(batches)
-        return Plan(planned, tuple(tokens), settled, twins, tuple(texts.values()))
+        for way in sorted(ways):
+            if way in groups:
+                batches += groups[way].packed(self.batch_tokens, self._rows)
+                continue
+            most = self._written_tokens if way[1] == "text" else self.batch_tokens
+            sizes = {i: min(tokens[i], self._room(requests[i])) + _to_write(requests[i]) for i in ways[way]}
+            longest = sorted(ways[way], key=lambda i: (-tokens[i], i))
+            batches += padded(((i, sizes[i]) for i in longest), most, self.batch_size)
+        return Plan(tuple(batches), tuple(tokens), settled, twins, tuple(texts.values()))
 
     def run(self, requests: Sequence[Request]) -> list[Reply]:
         """One batch. Out of GPU memory halves it; a single request that does not fit is an `engine_error`."""
@@ -222,7 +255,7 @@ class TransformersEngine:
         try:
             if way[1] == "text":
                 return self._write(requests, found)
-            values = self._read(found, way)
+            values = self._read(found, way, [request.group for request in requests])
         except torch.cuda.OutOfMemoryError:
             torch.cuda.empty_cache()
             if len(requests) == 1:
@@ -244,7 +277,7 @@ class TransformersEngine:
             return Reply(reason="non_finite", n_tokens=n_tokens, truncated=over)
         return Reply(tuple(map(tuple, values)), None, n_tokens, over)
 
-    def _read(self, found: Sequence[Encoded], way: _Way) -> list[list[list[float]]]:
+    def _read(self, found: Sequence[Encoded], way: _Way, groups: Sequence[str]) -> list[list[list[float]]]:
         """Numbers [row][place][channel] of encoded texts, within the limit."""
         at, read, tokens = way
         rows = [self._cut(one.ids) for one in found]
@@ -252,7 +285,7 @@ class TransformersEngine:
             places: list[list[int]] = [[len(row) - 1] for row in rows]
         else:
             places = [self._kept_places(one) for one in found]
-        return self.reader.read(rows, places, read, at, tokens)
+        return self.reader.read(rows, places, read, at, tokens=tokens, groups=groups)
 
     def _write(self, requests: Sequence[Request], found: Sequence[Encoded]) -> list[Reply]:
         """What the model writes after each prompt."""

@@ -148,7 +148,7 @@ def test_a_conversation_that_the_template_refuses_is_missing_with_a_reason(tmp_p
 
 
 def test_batches_hold_the_token_budget_and_every_request_once(tiny_reward_model):
-    engine = TransformersEngine(Checkpoint(str(tiny_reward_model)), batch_tokens=200)
+    engine = TransformersEngine(Checkpoint(str(tiny_reward_model)), batch_tokens=200, share=False)
     requests = [request(t) for t in texts(50)]
     plan = engine.plan(requests)
     assert sorted(i for batch in plan.batches for i in batch) == list(range(50))

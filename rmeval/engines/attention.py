@@ -1,0 +1,180 @@
+"""Attention in a packed row: each text sees its own tokens and what it shares, as if it were alone.
+
+Registered with transformers under names of our own, so that model code runs as it is. The masks come from the model's
+own rule (causal, sliding window, chunks), which is asked about places in a text and not in the packed row; and each
+piece goes through the implementation that the model had, with its scaling, soft-capping and grouped heads.
+
+A model may share where every layer attends through this, and no layer looks ahead. What does not is found out in the
+first pass, by `NotShareableError`.
+
+What this module does not know: text, scores, which texts share what.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from rmeval.engines.prefix_tree import Packed
+
+NAMES = {"sdpa": "rmeval_tree", "eager": "rmeval_tree_plain"}
+"""Implementation that a model had -> what ours is called; none holds a name that transformers looks for in it."""
+
+_PACKED: ContextVar[Pass | None] = ContextVar("packed", default=None)
+
+
+class NotShareableError(Exception):
+    """The model does not attend in a way that packed rows can follow."""
+
+
+@dataclass(slots=True)
+class Pass:
+    """A forward pass over one packed row."""
+
+    packed: Packed
+    attended: int = 0
+    """Layers that have attended through this module."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Neighbouring tokens of one text, and what they see."""
+
+    queries: slice
+    keys: tuple[slice, ...]
+    mask: Any
+    """[1, 1, queries, keys], or None where it is plainly causal and what is seen is the queries themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Masks:
+    """What the layers of one kind are handed as their attention mask."""
+
+    pieces: tuple[_Piece, ...]
+    shape: tuple[int, ...] = field(default=(1, 1, 0, 0))
+    """Model code may look whether a mask has four dimensions."""
+
+
+def adopt(model: Any) -> None:
+    """Have a model attend through this module; outside of `over` it computes as before. Raises `NotShareableError`."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    had = _implementation(model)
+    if had in NAMES.values():
+        return
+    if had not in NAMES:
+        raise NotShareableError(f"attention {had}")
+    AttentionInterface.register(NAMES[had], _attention(had))
+    AttentionMaskInterface.register(NAMES[had], _masks(had))
+    model.set_attn_implementation(NAMES[had])
+    if _implementation(model) != NAMES[had]:
+        raise NotShareableError("the class has attention code of its own")
+
+
+def _implementation(model: Any) -> str:
+    return str(model.config._attn_implementation)  # noqa: SLF001 - transformers has no other name for it
+
+
+def give_up(model: Any) -> None:
+    """Have a model attend as it did before `adopt`."""
+    before = {ours: theirs for theirs, ours in NAMES.items()}
+    if _implementation(model) in before:
+        model.set_attn_implementation(before[_implementation(model)])
+
+
+@contextmanager
+def over(packed: Packed) -> Iterator[Pass]:
+    """Passes inside are over this packed row."""
+    under_way = Pass(packed)
+    token = _PACKED.set(under_way)
+    try:
+        yield under_way
+    finally:
+        _PACKED.reset(token)
+
+
+def _masks(had: str) -> Any:
+    from transformers import AttentionMaskInterface
+
+    plain = AttentionMaskInterface()[had]
+
+    def masks(*args: Any, **given: Any) -> Any:
+        under_way = _PACKED.get()
+        if under_way is None:
+            return plain(*args, **given)
+        rule, device = given["mask_function"], given["device"]
+        additive = given.get("dtype") if had == "eager" else None
+        return _Masks(tuple(_pieces(under_way.packed, rule, device, additive)))
+
+    return masks
+
+
+def _pieces(packed: Packed, rule: Any, device: Any, additive: Any) -> Iterator[_Piece]:
+    import torch
+
+    zero = torch.zeros((), dtype=torch.long, device=device)
+
+    def mask(start: int, end: int) -> tuple[Any, int]:
+        """(what tokens start..end of a text see of its tokens from the first that any sees, that first)."""
+        queries = torch.arange(start, end, device=device)[:, None]
+        keys = torch.arange(end, device=device)[None, :]
+        seen = rule(zero, zero, queries, keys).expand(end - start, end)
+        if (seen & (keys > queries)).any():
+            raise NotShareableError("a layer looks ahead")
+        first = int(seen.any(dim=0).int().argmax()) if start else 0
+        if not start and additive is None and bool((seen == (keys <= queries)).all()):
+            return None, 0
+        seen = seen[None, None, :, first:]
+        if additive is None:
+            return seen, first
+        hidden = torch.finfo(additive).min
+        return torch.zeros(seen.shape, dtype=additive, device=device).masked_fill(~seen, hidden), first
+
+    for stem in packed.stems:
+        shared = slice(stem.start, stem.start + stem.shared)
+        if stem.shared:
+            yield _Piece(shared, (shared,), mask(0, stem.shared)[0])
+        for branch in stem.branches:
+            if not branch.length:
+                continue
+            own = slice(branch.start, branch.start + branch.length)
+            seen, first = mask(stem.shared, stem.shared + branch.length)
+            if first < stem.shared:
+                yield _Piece(own, (slice(stem.start + first, shared.stop), own), seen)
+            else:  # nothing is shared, or a window has left it behind
+                ahead = first - stem.shared
+                yield _Piece(own, (slice(own.start + ahead, own.stop),), seen)
+
+
+def _attention(had: str) -> Any:
+    from transformers import AttentionInterface
+
+    def attention(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **given: Any) -> Any:
+        import torch
+
+        # a class's plain attention is a function in its own module, found there by transformers too
+        inner = AttentionInterface()[had] if had != "eager" else _plain(module)
+        under_way = _PACKED.get()
+        if under_way is None:
+            return inner(module, query, key, value, attention_mask, **given)
+        if not isinstance(attention_mask, _Masks):
+            raise NotShareableError("a layer makes its own mask")
+        under_way.attended += 1
+        found = []
+        for piece in attention_mask.pieces:
+            seen = [torch.cat([whole[:, :, part] for part in piece.keys], dim=2) for whole in (key, value)]
+            found.append(inner(module, query[:, :, piece.queries], *seen, piece.mask, **given)[0])
+        return torch.cat(found, dim=1), None
+
+    return attention
+
+
+def _plain(module: Any) -> Any:
+    code = sys.modules[type(module).__module__]
+    if not hasattr(code, "eager_attention_forward"):
+        raise NotShareableError("the class has attention code of its own")
+    return code.eager_attention_forward
