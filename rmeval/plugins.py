@@ -215,6 +215,7 @@ IMPORTERS = Registry(
         "rmb": "rmeval.importers.rmb:rmb",
         "judgebench": "rmeval.importers.judgebench:judgebench",
         "rewardmath": "rmeval.importers.rewardmath:rewardmath",
+        "qwen25math": "rmeval.importers.qwen25math:qwen25math",
         "llmbar": "rmeval.importers.llmbar:llmbar",
         "ppe": "rmeval.importers.ppe:ppe",
     },

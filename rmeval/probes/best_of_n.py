@@ -4,12 +4,14 @@
     oracle         the same, chosen by gold: pass@n where gold is right or wrong
     random         the mean gold, whatever n
     majority       gold of the most frequent answer of n, exact; tied answers share
-    weighted       gold of the answer with the largest sum of rewards, over seeded subsets of n
+    weighted       gold of the answer with the largest sum of rewards, over up to 200 subsets of n; of sigma(reward)
+                   where any reward of the pool is negative, since weights may not be
     regret         oracle minus best of n
     reward         the reward itself of the best-rewarded of n: what the optimiser sees
 
-Every value is a mean over prompts, the same prompts at every n, so curves stop at the smallest pool. Its interval is
-clustered by prompt. Values at different n share their samples: compare them by `optimised - random`, not by intervals.
+Every value is a mean over prompts, the same prompts at every n, so curves stop at the smallest pool; where pools differ
+in size, a panel of its own takes each prompt's whole pool. Intervals are clustered by prompt. Values at different n
+share their samples: compare them by `optimised - random`, not by intervals.
 How far best-of-n moves a policy is bounded by ln n - (n - 1)/n nats.
 
 Sources: WebGPT (arXiv:2112.09332) for the estimator, Beirami et al. (arXiv:2401.01879) for bound and refinement.
@@ -19,10 +21,11 @@ What this module does not know: where pools come from, figures.
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rmeval.errors import UsageError
 from rmeval.metrics.pools import expected_best
@@ -33,8 +36,11 @@ from rmeval.stats import best_of_n_kl
 from rmeval.types import NAN
 
 SUBSETS = 200
-"""Subsets of n drawn per prompt for the weighted vote, which has no closed form."""
-PANEL = "gold"
+"""Subsets of n looked at per prompt for the weighted vote, which has no closed form; drawn where there are more."""
+PANEL, WHOLE = "gold", "whole pools"
+_GIVEN = "the same for every prompt"
+_FLAT = 1e-12
+"""Values this close are the same number, rounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +88,17 @@ def best_of_n(pool: Pool, sizes: Sequence[int] | None = None, *, seed: int = 0) 
 
     no_rewards, no_answers = pool.lacks("rewards"), pool.lacks("answers")
     negative = any(r < 0 for row in rows for r in row.rewards)
-    curves = (
+    weights = "sigma(reward), as some rewards are negative" if negative else "rewards"
+    curves: tuple[Curve, ...] = (
         curve("best of n", "gold of the best-rewarded of n, ties share", _chosen, no_rewards),
         curve("oracle", "gold of the best of n" + (" (pass@n)" if pool.is_binary else ""), _oracle),
         curve("random", "mean gold", lambda row, _: math.fsum(row.gold) / row.n),
         curve("majority", "gold of the most frequent answer of n, ties share", _majority, no_answers),
         curve(
             "weighted",
-            f"gold of the answer with the largest sum of rewards, {SUBSETS} seeded subsets of n",
-            lambda row, n: weighted_vote(row, n, seed),
-            no_rewards or no_answers or ("rewards below 0 cannot weight votes" if negative else ""),
+            f"gold of the answer with the largest sum of {weights}; over all subsets of n, or {SUBSETS} drawn",
+            lambda row, n: weighted_vote(row, n, seed, squash=negative),
+            no_rewards or no_answers,
         ),
         curve("regret", "oracle minus best of n", lambda r, n: _oracle(r, n) - _chosen(r, n), no_rewards, "regret"),
         curve(
@@ -103,7 +110,34 @@ def best_of_n(pool: Pool, sizes: Sequence[int] | None = None, *, seed: int = 0) 
         ),
         curve("reward", "reward of the best-rewarded of n", _reward, no_rewards, "reward"),
     )
+    if pool.smallest < pool.largest:
+        curves = (*curves, _whole_pools(pool, seed, squash=negative))
+    if any(point.note == _GIVEN for one in curves for point in one.points):
+        notes.append(f"values without an interval are {_GIVEN}: the suite fixes them, nothing is estimated")
     return BestOfN(curves, ns, len(rows), tuple(notes))
+
+
+def _whole_pools(pool: Pool, seed: int, *, squash: bool) -> Curve:
+    """One value per rule, where every prompt offers all of its candidates."""
+    ways: dict[str, tuple[str, Callable[[PoolRow], float]]] = {
+        "best of n": (pool.lacks("rewards"), lambda row: _chosen(row, row.n)),
+        "oracle": ("", lambda row: _oracle(row, row.n)),
+        "random": ("", lambda row: math.fsum(row.gold) / row.n),
+        "majority": (pool.lacks("answers"), lambda row: _majority(row, row.n)),
+        "weighted": (
+            pool.lacks("rewards") or pool.lacks("answers"),
+            lambda row: weighted_vote(row, row.n, seed, squash=squash),
+        ),
+    }
+    clusters = [row.cluster for row in pool.rows]
+    bounds = (0.0, 1.0) if pool.is_binary else None
+    points = (
+        _point(name, [of(row) for row in pool.rows], clusters, bounds, WHOLE)
+        for name, (why, of) in ways.items()
+        if not why
+    )
+    words = f"gold, with all candidates of each prompt, {pool.smallest} to {pool.largest}"
+    return Curve(WHOLE, "gold", words, tuple(points))
 
 
 def pool_sizes(pool: Pool, sizes: Sequence[int] | None) -> tuple[int, ...]:
@@ -123,12 +157,20 @@ def pool_sizes(pool: Pool, sizes: Sequence[int] | None) -> tuple[int, ...]:
 
 
 def _point(
-    n: int, values: Sequence[float], clusters: Sequence[str], bounds: tuple[float, float] | None, panel: str
+    at: int | str, values: Sequence[float], clusters: Sequence[str], bounds: tuple[float, float] | None, panel: str
 ) -> Point:
     if panel in ("gain", "reward"):
         bounds = None
     clipped = [min(1.0, max(0.0, v)) if bounds and not math.isnan(v) else v for v in values]  # rounding of exact sums
-    return mean_point(n, clipped, clusters, bounds)
+    point = mean_point(at, clipped, clusters, bounds)
+    there = [v for v in clipped if not math.isnan(v)]
+    if point.value is None or max(there) - min(there) > _FLAT:
+        return point
+    if at == 1 and panel in ("regret", "gain"):
+        return replace(point, value=0.0, ci=None, note="one candidate is no choice")
+    if bounds is not None and bounds[0] < point.value < bounds[1]:
+        return replace(point, ci=None, note=_GIVEN)  # as with one right of ten everywhere
+    return point
 
 
 def _chosen(row: PoolRow, n: int) -> float:
@@ -148,24 +190,32 @@ def _majority(row: PoolRow, n: int) -> float:
     return expected_vote(row.answers, row.gold, n)
 
 
-def weighted_vote(row: PoolRow, n: int, seed: int) -> float:
+def weighted_vote(row: PoolRow, n: int, seed: int, *, squash: bool = False) -> float:
     """Mean gold of the answer with the largest sum of rewards over seeded subsets of n; tied answers share.
 
-    Exact where all candidates are taken. NaN where a reward is missing.
+    `squash` sums sigma(reward): a negative weight would take votes away. Exact where there are no more subsets than are
+    drawn. NaN where a reward is missing.
     """
     if any(map(math.isnan, row.rewards)):
         return NAN
-    rng = random.Random(f"{seed}|{row.id}|{n}")  # noqa: S311 - a draw, not a secret
-    everyone = range(row.n)
-    subsets = [tuple(everyone)] if n == row.n else [tuple(rng.sample(everyone, n)) for _ in range(SUBSETS)]
-    return math.fsum(_weighted(row, subset) for subset in subsets) / len(subsets)
+    weights = [_sigmoid(r) for r in row.rewards] if squash else row.rewards
+    if math.comb(row.n, n) <= SUBSETS:
+        subsets = list(itertools.combinations(range(row.n), n))
+    else:
+        rng = random.Random(f"{seed}|{row.id}|{n}")  # noqa: S311 - a draw, not a secret
+        subsets = [tuple(rng.sample(range(row.n), n)) for _ in range(SUBSETS)]
+    return math.fsum(_weighted(row, weights, subset) for subset in subsets) / len(subsets)
 
 
-def _weighted(row: PoolRow, subset: Sequence[int]) -> float:
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+
+
+def _weighted(row: PoolRow, weights: Sequence[float], subset: Sequence[int]) -> float:
     total: dict[int, float] = {}
     members: dict[int, list[float]] = {}
     for i in subset:
-        total[row.answers[i]] = total.get(row.answers[i], 0.0) + row.rewards[i]
+        total[row.answers[i]] = total.get(row.answers[i], 0.0) + weights[i]
         members.setdefault(row.answers[i], []).append(row.gold[i])
     most = max(total.values())
     top = [math.fsum(members[a]) / len(members[a]) for a, weight in total.items() if weight >= most - 1e-12]

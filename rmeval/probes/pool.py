@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,8 @@ class Pool:
     rows: tuple[PoolRow, ...]
     complete: bool = True
     notes: tuple[str, ...] = ()
+    result: str | None = None
+    """Id of the result that it is of."""
 
     @property
     def smallest(self) -> int:
@@ -96,9 +98,9 @@ def load_pool(source: str, *, aggregate: str = OWN, data: Path | None = None, se
 
         view = load_result(path)
         held = view.result
-        return from_judgements(
-            f"{held.model.name} on {held.suite.name}", view.judgements, aggregate=aggregate, complete=held.complete
-        )
+        name = f"{held.model.name} on {held.suite.name}"
+        pool = from_judgements(name, view.judgements, aggregate=aggregate, complete=held.complete)
+        return replace(pool, result=held.id)
     if path.is_file():
         return read_pool(path)
     if path.suffix in (".json", ".jsonl", ".gz") or path.is_dir():
@@ -248,7 +250,7 @@ def _numbers(values: Sequence[Any], where: str, *, missing: bool) -> tuple[float
     for value in values:
         if value is None and missing:
             found.append(NAN)
-        elif isinstance(value, int | float):
+        elif isinstance(value, int | float) and not (missing and isinstance(value, bool)):  # gold may say true, false
             found.append(float(value))
         else:
             rest = " (write null for a missing one)" if missing else ""

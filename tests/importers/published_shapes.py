@@ -20,6 +20,7 @@ NAMED = {
     "rmb": "rmb",
     "judgebench": "judgebench",
     "rewardmath": "rewardmath",
+    "qwen25math": "qwen25math-bon",
     "llmbar": "llmbar",
 }
 

@@ -145,6 +145,7 @@ def test_sample_rows_of_every_suite_by_command(tmp_path, form, suite):
         "rmb": lambda: [shapes.write(tmp_path / "m_result.json", shapes.rmb_rows())],
         "judgebench": lambda: [shapes.write_lines(tmp_path / "o.jsonl", shapes.judgebench_rows([["A>B", "B>A"]] * 9))],
         "rewardmath": lambda: [shapes.write(tmp_path / "m_reward.json", shapes.rewardmath_rows([[1.0] * 10]))],
+        "qwen25math": lambda: [data],  # the rewards stand beside the samples
         "llmbar": lambda: [shapes.llmbar_folder(tmp_path)],
     }  # fmt: skip
     files = made[form]()

@@ -12,6 +12,7 @@ from rmeval.errors import UsageError
 from rmeval.importers.judgebench import judgebench
 from rmeval.importers.llmbar import llmbar
 from rmeval.importers.ppe import ppe
+from rmeval.importers.qwen25math import qwen25math
 from rmeval.importers.rewardbench import rewardbench
 from rmeval.importers.rewardbench2 import rewardbench2
 from rmeval.importers.rewardmath import rewardmath
@@ -28,6 +29,26 @@ def test_every_format_is_a_name():
         assert callable(IMPORTERS.get(name))
     with pytest.raises(UsageError, match="Did you mean 'rewardbench'"):
         IMPORTERS.get("rewardbensh")
+
+
+# --- Qwen2.5-Math ----------------------------------------------------------------------------------------------------
+
+
+def test_qwen25math_rewards_stand_beside_the_samples(tmp_path):
+    file, suite = shapes.sample("qwen25math-bon"), shapes.examples("qwen25math-bon")
+    found = qwen25math([file], suite)
+    rows = shapes.sample_rows("qwen25math-bon")
+    assert {key: one.scores for key, one in found.rows.items()} == {
+        str(row["idx"]): tuple(reward for (reward,) in row["pred_score"]) for row in rows
+    }
+    rows[1]["pred_score"][2] = [None]
+    missing = qwen25math([shapes.write_lines(tmp_path / "a.jsonl", rows)], suite).rows["1"]
+    assert math.isnan(missing.scores[2])
+    assert missing.reasons[2] == "not_recorded"
+    for change, said in (({"pred_score": [[1.0]]}, "1 "), ({"idx": 99}, "no example '99'"), ({"question": "x"}, "x")):
+        wrong = shapes.write_lines(tmp_path / "b.jsonl", [{**rows[0], **change}, *rows[1:]])
+        with pytest.raises(UsageError, match=said):
+            qwen25math([wrong], suite)
 
 
 # --- RewardBench -----------------------------------------------------------------------------------------------------

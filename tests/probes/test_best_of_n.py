@@ -80,15 +80,20 @@ def test_a_weighted_vote_of_the_whole_pool_is_exact_and_ties_share():
     assert weighted_vote(heavier, 4, seed=0) == 1.0
 
 
-def test_a_weighted_vote_of_subsets_comes_close_to_all_subsets():
-    one = row(rewards=(0.5, 0.3, 0.3, 0.4, 0.2), gold=(0, 1, 1, 0, 1), answers=(0, 1, 1, 0, 1))
-    exact = []
-    for subset in itertools.combinations(range(5), 3):
-        weight = {a: sum(one.rewards[i] for i in subset if one.answers[i] == a) for a in (0, 1)}
-        top = [a for a in (0, 1) if weight[a] >= max(weight.values()) - 1e-12]
-        exact.append(fmean(float(a == 1) for a in top))
-    assert weighted_vote(one, 3, seed=0) == pytest.approx(fmean(exact), abs=0.1)
-    assert weighted_vote(one, 3, seed=0) == weighted_vote(one, 3, seed=0)
+def test_a_weighted_vote_is_exact_over_few_subsets_and_close_over_many():
+    def exact(one, n):
+        found = []
+        for subset in itertools.combinations(range(one.n), n):
+            weight = {a: sum(one.rewards[i] for i in subset if one.answers[i] == a) for a in (0, 1)}
+            top = [a for a in (0, 1) if weight[a] >= max(weight.values()) - 1e-12]
+            found.append(fmean(float(a == 1) for a in top))
+        return fmean(found)
+
+    few = row(rewards=(0.5, 0.3, 0.3, 0.4, 0.2), gold=(0, 1, 1, 0, 1), answers=(0, 1, 1, 0, 1))
+    assert weighted_vote(few, 3, seed=0) == pytest.approx(exact(few, 3))
+    many = row(rewards=(0.5, 0.3, 0.3, 0.4, 0.2) * 2, gold=(0, 1, 1, 0, 1) * 2, answers=(0, 1, 1, 0, 1) * 2)
+    assert weighted_vote(many, 5, seed=0) == pytest.approx(exact(many, 5), abs=0.1)  # 200 of 252
+    assert weighted_vote(many, 5, seed=0) == weighted_vote(many, 5, seed=0) != weighted_vote(many, 5, seed=1)
 
 
 @pytest.mark.parametrize(
@@ -149,9 +154,45 @@ def test_a_pool_without_gold_is_refused_and_one_without_rewards_still_has_an_ora
         best_of_n(pool(row(gold=(1, 0)), row("b", rewards=(1.0, 2.0))))
 
 
-def test_negative_rewards_do_not_weight_votes():
-    found = best_of_n(pool(row(rewards=(-1.0, 2.0), gold=(1, 0), answers=(0, 1))))
-    assert "below 0" in found.curve("weighted").undefined
+def test_negative_rewards_weight_votes_by_their_sigmoid_and_it_is_said():
+    # as they are: -3 + 2.5 < 0 < 0.1; their sigmoids: 0.047 + 0.924 > 0.525
+    one = row(rewards=(-3.0, 2.5, 0.1), gold=(1, 1, 0), answers=(0, 0, 1))
+    found = best_of_n(pool(one), [3])
+    assert values(found, "weighted") == [1.0]
+    assert "sigma(reward)" in found.curve("weighted").what
+    assert weighted_vote(one, 3, seed=0) == 0.0
+    assert weighted_vote(one, 3, seed=0, squash=True) == 1.0
+    plain = best_of_n(pool(row(rewards=(1.0, 2.0), gold=(1, 0), answers=(0, 1))))
+    assert "sigma" not in plain.curve("weighted").what
+
+
+def test_unequal_pools_have_a_panel_in_which_each_offers_all_it_has():
+    both = pool(
+        row("a", (0.0, 1.0), (0, 1), (0, 1)),
+        row("b", (0.0, 3.0, 2.0), (0, 0, 1), (0, 1, 0)),
+        row("c", (1.0,), (1,), (0,)),
+    )
+    whole = {
+        point.at: point.value for one in best_of_n(both).curves if one.panel == "whole pools" for point in one.points
+    }
+    # weighted: b's answers have 0 + 2 and 3; majority: b's answer 0 has two samples, one of them right
+    assert whole == pytest.approx(
+        {"best of n": 2 / 3, "oracle": 1.0, "random": (1 / 2 + 1 / 3 + 1) / 3, "majority": 2 / 3, "weighted": 2 / 3}
+    )
+    same = best_of_n(pool(row("a", (0.0, 1.0), (0, 1)), row("b", (0.0, 1.0), (0, 1))))
+    assert not [one for one in same.curves if one.panel == "whole pools"]
+
+
+def test_what_a_suite_fixes_has_no_interval():
+    rows = [row(str(i), (float(i % 3), 0.5, 0.2, 0.1), (1, 0, 0, 0)) for i in range(12)]
+    found = best_of_n(pool(*rows), [1, 2])
+    for name in ("oracle", "random"):  # one right of four, for every prompt
+        assert [point.ci for point in found.curve(name).points] == [None, None]
+    assert [point.ci is None for point in found.curve("best of n").points] == [True, False]
+    assert [found.curve(name).points[0].value for name in ("regret", "optimised - random")] == [0.0, 0.0]
+    assert any("the suite fixes them" in note for note in found.notes)
+    all_right = best_of_n(pool(*(row(str(i), (1.0, 0.0), (1, 1)) for i in range(12))))
+    assert all_right.curve("random").points[0].ci is not None  # Wilson: a share of 1 that was seen, not fixed
 
 
 @pytest.mark.parametrize(

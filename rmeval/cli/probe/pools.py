@@ -124,6 +124,7 @@ def about_pool(probe: str, pool: Pool, notes: Sequence[str]) -> dict[str, Any]:
     return {
         "probe": probe,
         "pool": pool.name,
+        "result": pool.result,
         "complete": pool.complete,
         "prompts": len({row.cluster for row in pool.rows}),
         "candidates": [pool.smallest, pool.largest],

@@ -14,7 +14,7 @@ import typer
 
 from rmeval.cli import output
 from rmeval.cli.probe.pools import about_pool, read_pool
-from rmeval.cli.probe.shown import Aggregate, Out, print_panels, write_figure
+from rmeval.cli.probe.shown import Aggregate, Out, print_panels, rows_of, write_figure
 from rmeval.cli.run import Arguments, AsJson
 
 if TYPE_CHECKING:
@@ -140,6 +140,7 @@ def rejection(
         "chosen": [[pool.rows[row].id, i] for row, i in found.chosen.chosen],
         "export": None if export is None else str(export),
         "finetuned": None if refined is None else _about_refined(refined),
+        "rows": rows_of(curves),
         "curves": [asdict(curve) for curve in curves],
     }
     write_figure(out, "rejection", document, pool.name, curves)

@@ -80,7 +80,7 @@ def _document(found: Found) -> dict[str, Any]:
         "examples": found.examples,
         "prompts": found.prompts,
         "counts": {"requests": found.requests, "cached": found.cached},
-        "rows": [asdict(one) for one in found.drops],
+        "rows": [{"n": one.drop.n, "value": one.drop.value, "ci": one.drop.ci, **asdict(one)} for one in found.drops],
         "groups": [asdict(one) for one in found.groups],
         "attack": asdict(found.attack),
         "curves": [asdict(curve) for curve in found.curves],

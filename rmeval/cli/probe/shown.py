@@ -32,7 +32,11 @@ def finish(
     name: str,
     as_json: bool,
 ) -> None:
-    """Write the files, then print one document, or panel by panel and what is to be said."""
+    """Write the files, then print one document, or panel by panel and what is to be said.
+
+    A document without `rows` of its own gets a row per point.
+    """
+    document.setdefault("rows", rows_of(curves))
     write_figure(out, name, document, title, curves)
     if as_json:
         output.json_document(document)
@@ -57,8 +61,28 @@ def write_figure(out: Path | None, name: str, document: dict[str, Any], title: s
         write_whole(out / f"{name}.{suffix}", content)
 
 
+def rows_of(curves: Sequence[Curve]) -> list[dict[str, Any]]:
+    """Every point as a row, for readers who want no nesting; n counts the values behind it."""
+    return [
+        {
+            "panel": c.panel,
+            "curve": c.name,
+            "at": p.at,
+            "n": p.n,
+            "value": p.value,
+            "ci": p.ci,
+            "n_missing": p.n_missing,
+        }
+        for c in curves
+        for p in c.points
+    ]
+
+
 def print_panels(everything: Sequence[Curve]) -> None:
-    """A table per panel, what its columns mean, and what is undefined. A law has no count: nothing is behind it."""
+    """A table per panel, what its columns mean, and what is undefined.
+
+    Counts stand once where they are those of all columns. A law has none: nothing is behind it.
+    """
     from rmeval.probes.curves import reasons
 
     panels: dict[str, list[Curve]] = {}
@@ -66,13 +90,20 @@ def print_panels(everything: Sequence[Curve]) -> None:
         if curve.points:
             panels.setdefault(curve.panel, []).append(curve)
     for panel, curves in panels.items():
+        rows = list(zip(*(curve.points for curve in curves), strict=True))
         counted = [any(point.n or point.n_missing for point in curve.points) for curve in curves]
-        columns = [column for curve, c in zip(curves, counted, strict=True) for column in (curve.name, "n")[: 1 + c]]
-        rows = [
-            (_place(points[0].at), *(cell for p, c in zip(points, counted, strict=True) for cell in _cells(p)[: 1 + c]))
-            for points in zip(*(curve.points for curve in curves), strict=True)
+        alike = all(len({_cells(p)[1] for p, n in zip(row, counted, strict=True) if n}) <= 1 for row in rows)
+        widths = [1 + (n and not alike) for n in counted]
+        columns = [column for curve, width in zip(curves, widths, strict=True) for column in (curve.name, "n")[:width]]
+        cells = [
+            [cell for point, width in zip(row, widths, strict=True) for cell in _cells(point)[:width]] for row in rows
         ]
-        output.table(panel, ("at", *columns), rows, right=columns)
+        if alike and any(counted):
+            columns.append("n")
+            for row, line in zip(rows, cells, strict=True):
+                line.append(_cells(row[counted.index(True)])[1])
+        table = [(_place(row[0].at), *line) for row, line in zip(rows, cells, strict=True)]
+        output.table(panel, ("at", *columns), table, right=columns)
         for curve in curves:
             output.line(f"  {curve.name}: {curve.what}")
             for note, places in _notes(curve).items():

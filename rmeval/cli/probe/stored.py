@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from rmeval.cli import output
-from rmeval.cli.probe.shown import Aggregate, Out, finish, print_panels, write_figure
+from rmeval.cli.probe.shown import Aggregate, Out, finish, print_panels, rows_of, write_figure
 from rmeval.cli.run import AsJson
 
 
@@ -49,6 +49,7 @@ def steps(
         "examples": found.examples,
         "responses": found.responses,
         "prompts": found.prompts,
+        "rows": rows_of(found.curves),
         "curves": [asdict(curve) for curve in found.curves],
     }
     write_figure(out, "steps", document, title, found.curves)
