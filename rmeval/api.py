@@ -34,7 +34,7 @@ from rmeval.scorers.replay import Replay
 from rmeval.shards import Shard
 from rmeval.store import Store, home
 from rmeval.suites import Data, Suite, load_suite, stratified_sample
-from rmeval.types import NAN, Candidate, Example, Judgement, Labels, Message, Score, Verdict
+from rmeval.types import JSON, NAN, Candidate, Example, Judgement, Labels, Message, Score, Verdict
 
 BENCH_EXAMPLES = 200
 """Examples of a suite while a model trains."""
@@ -164,10 +164,14 @@ def run_loaded(
         note(f"{suite.name}: shard {shard} has {len(examples)} of {whole} examples")
     part = f", shard {shard}" if shard is not None else ""
     with Store(path) as store, store.lock(f"{model.name}, suite {suite.name}, {_digest(model)}{part}"):
-        if model.engine is not None:
-            changed = store.changed_fields(model.name, suite.name, model.engine.fingerprint())
-            if changed:
-                note(f"{model.name} on {suite.name}: differs from the last run in {', '.join(changed)}")
+        asked: dict[str, JSON] = {
+            "scorer": model.scorer.identity(),
+            "engine": model.engine.fingerprint() if model.engine is not None else {},
+            "suite": {"version": suite.card.version, "data": data.sha256},
+        }
+        if changed := store.changed_fields(model.name, suite.name, asked):
+            said = ", ".join(f"{key} ({_brief(old)} before, {_brief(new)} now)" for key, (old, new) in changed.items())
+            note(f"{model.name} on {suite.name}: differs from the last run in {said}")
         outcome = runner.run(
             examples,
             model.scorer,
@@ -436,6 +440,12 @@ def _digest(model: Model) -> str:
 
     identity = {"scorer": model.scorer.identity(), "engine": model.engine.fingerprint() if model.engine else None}
     return fingerprint_digest(identity)[:12]
+
+
+def _brief(value: object, most: int = 40) -> str:
+    """A value of a setting for a message."""
+    said = "none" if value is None else str(value)
+    return said if len(said) <= most else f"{said[:12]}..."
 
 
 def _strings(value: object) -> tuple[str, ...]:

@@ -11,12 +11,9 @@ What this module does not know: scorers, engines, the store, how a metric is com
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
-import os
 import re
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -24,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rmeval import environment, samples, strict_json
-from rmeval.errors import ResourceError, UsageError, near_miss
+from rmeval.errors import UsageError, near_miss
 from rmeval.metrics.evaluate import evaluate, withhold
 from rmeval.metrics.plan import MetricPlan, RuleSpec
 from rmeval.plugins import METRICS
@@ -44,6 +41,8 @@ from rmeval.records import (
     parse,
 )
 from rmeval.types import JSON, Judgement, Metric
+from rmeval.whole_files import check_writable as check_writable  # noqa: PLC0414 - offered here too
+from rmeval.whole_files import write_whole as write_whole  # noqa: PLC0414
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -394,33 +393,3 @@ def _assemble(draft: Draft, run_id: str, created: datetime, held: SamplesRecord)
         record = getattr(draft, name)
         content[name] = record.model_dump(mode="json") if record is not None else None
     return parse(Result, content, f"result of {draft.model.name!r} on {draft.suite.name!r}")
-
-
-def check_writable(out: Path) -> None:
-    """Raise `UsageError` unless files can be written below `out`; called before anything is scored."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as fault:
-        raise UsageError(f"--out {out}: cannot be written: {fault.strerror or fault}") from None
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there in full or not at all."""
-    temporary = ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except OSError as fault:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        if fault.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ResourceError(f"{path}: the disk is full; free some space and run the same command again") from None
-        raise UsageError(f"{path}: cannot be written: {fault.strerror or fault}") from None

@@ -23,6 +23,7 @@ from typing import Any, Self
 from rmeval.errors import LockHeld, ResourceError, UsageError
 from rmeval.progress import note
 from rmeval.types import JSON, Chat, Mark, Message, Part, Reply, Request, Special, Text, Turn
+from rmeval.whole_files import alive
 
 SCHEMA = 1
 
@@ -147,12 +148,21 @@ class Store:
                 self._db.execute("ROLLBACK")
             raise _fault(self.path, fault) from None
 
-    def changed_fields(self, model: str, suite: str, fingerprint: Mapping[str, JSON]) -> list[str]:
-        """Fields in which this run differs from the last one of the same model and suite; remembers this one."""
-        rows = self._db.execute("SELECT fingerprint FROM runs WHERE model=? AND suite=?", (model, suite)).fetchall()
-        before = json.loads(rows[0][0]) if rows else dict(fingerprint)
-        self._db.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?)", (model, suite, canonical(fingerprint)))
-        return sorted(k for k in {*before, *fingerprint} if before.get(k) != fingerprint.get(k))
+    def changed_fields(
+        self, model: str, suite: str, settings: Mapping[str, JSON]
+    ) -> dict[str, tuple[JSON | None, JSON | None]]:
+        """Field -> (before, now) where this run differs from the last of the same model and suite; remembers this one.
+
+        Fields of fields are named with a dot: `engine.dtype`.
+        """
+        rows = self._run("SELECT fingerprint FROM runs WHERE model=? AND suite=?", model, suite)
+        now = dict(_flat("", dict(settings)))
+        before = dict(_flat("", json.loads(rows[0][0]))) if rows else now
+        self._run("INSERT OR REPLACE INTO runs VALUES (?, ?, ?)", model, suite, canonical(settings))
+        if before.keys().isdisjoint(now):  # written by a version that named them otherwise
+            return {}
+        changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+        return {key: (before.get(key), now.get(key)) for key in changed}
 
     def memory(self, fingerprint: str) -> Jobs:
         """Where an engine with this fingerprint digest writes down what goes on elsewhere."""
@@ -178,6 +188,12 @@ class Store:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+    def _run(self, statement: str, *values: str) -> list[Any]:
+        try:
+            return self._db.execute(statement, values).fetchall()
+        except sqlite3.DatabaseError as fault:
+            raise _fault(self.path, fault) from None
 
 
 class Jobs:
@@ -216,6 +232,15 @@ class Jobs:
             raise _fault(self._store.path, fault) from None
 
 
+def _flat(name: str, value: JSON) -> Iterator[tuple[str, JSON]]:
+    """Fields by their dotted names."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flat(f"{name}.{key}".lstrip("."), inner)
+    else:
+        yield name, value
+
+
 def _to_wal(db: sqlite3.Connection) -> None:
     """Switch to WAL. SQLite does not wait for its turn at this, as it does at everything else."""
     until = time.monotonic() + 30
@@ -241,23 +266,14 @@ def _clear_if_stale(path: Path, host: object) -> None:
         if time.time() - path.stat().st_mtime > 60:
             path.unlink(missing_ok=True)
             return
-    if held.get("host") == host and not _alive(int(held["pid"])):
+    if held.get("host") == host and not alive(int(held["pid"])):
+        note(f"took over the lock of process {held['pid']}, which has ended without giving it back")
         path.unlink(missing_ok=True)
         return
     raise LockHeld(
         f"{held.get('run', 'this run')} is being written by process {held.get('pid', '?')} on {held.get('host', '?')}. "
         f"Wait for it, or if that process is gone delete {path}"
     )
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 _BLANK = Reply()

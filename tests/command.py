@@ -35,7 +35,7 @@ def rmeval(*arguments: object) -> Answer:
     """The command line's own `main`, in this process. A traceback of ours is raised, as it would be shown."""
     from rmeval.cli import main
 
-    argv, handler = sys.argv, signal.getsignal(signal.SIGTERM)
+    argv, handlers = sys.argv, {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     out, err = io.StringIO(), io.StringIO()
     sys.argv = ["rmeval", *map(str, arguments)]
     try:
@@ -45,7 +45,8 @@ def rmeval(*arguments: object) -> Answer:
         return Answer(int(end.code or 0), out.getvalue(), err.getvalue())
     finally:
         sys.argv = argv
-        signal.signal(signal.SIGTERM, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     raise AssertionError("main always ends with an exit code")
 
 

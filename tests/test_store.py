@@ -89,9 +89,15 @@ def test_f25_locks_of_live_dead_and_foreign_processes(tmp_path):
 @pytest.mark.fault("F27")
 def test_f27_changed_settings_are_named(tmp_path):
     with Store(tmp_path / "s.sqlite") as store:
-        assert store.changed_fields("m", "s", {"dtype": "float32", "max_length": 10}) == []
-        assert store.changed_fields("m", "s", {"dtype": "bfloat16", "max_length": 10}) == ["dtype"]
-        assert store.changed_fields("m", "other", {"dtype": "float32"}) == []
+        before = {"engine": {"dtype": "float32", "max_length": 10}, "scorer": {}}
+        after = {"engine": {"dtype": "bfloat16", "max_length": 10}, "scorer": {"label": "good"}}
+        assert store.changed_fields("m", "s", before) == {}
+        assert store.changed_fields("m", "s", before) == {}
+        assert store.changed_fields("m", "s", after) == {
+            "engine.dtype": ("float32", "bfloat16"),
+            "scorer.label": (None, "good"),
+        }
+        assert store.changed_fields("m", "other", before) == {}
 
 
 @pytest.mark.fault("F24")

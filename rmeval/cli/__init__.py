@@ -27,6 +27,8 @@ def main() -> NoReturn:
     from rmeval.errors import RmevalError
 
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else whoever started us has it ignored
+        signal.signal(signal.SIGINT, _interrupt)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # JSON is UTF-8 whatever the locale, and so are our tables
             stream.reconfigure(encoding="utf-8")
@@ -69,6 +71,8 @@ def with_dashed_names(arguments: list[str]) -> list[str]:
 
 
 def _interrupt(*_: object) -> NoReturn:
+    for number in (signal.SIGTERM, signal.SIGINT):  # whoever asks twice does not wait for what is being cleaned up
+        signal.signal(number, lambda *_: os._exit(INTERRUPTED))
     raise KeyboardInterrupt
 
 

@@ -13,7 +13,7 @@ import pytest
 from made_results import at, draft, pairs, write
 
 from rmeval import environment, results, samples
-from rmeval.errors import UsageError
+from rmeval.errors import ResourceError, UsageError
 from rmeval.types import NAN, Judgement, Metric, Verdict
 
 
@@ -283,7 +283,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(results.ResourceError, match="disk is full"):
+    with pytest.raises(ResourceError, match="disk is full"):
         write(tmp_path, pairs(prompts=2))
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 

@@ -1,0 +1,76 @@
+"""Files that are there in full or not at all, whatever happens to the process that writes them.
+
+A file is written under a name that says who writes it, flushed to the disk and renamed. What a process that was killed
+left half written goes when the next one writes into the same folder.
+
+What this module does not know: what is in the files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import socket
+import tempfile
+from pathlib import Path
+
+from rmeval.errors import ResourceError, UsageError
+
+_DRAFT = re.compile(r"\.rmeval-(?P<pid>\d+)-(?P<host>.+)-[^-]*\.tmp")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, making its folder. `ResourceError` where the disk is full, `UsageError` for any other fault."""
+    temporary = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_litter(path.parent)
+        mine = f".rmeval-{os.getpid()}-{_host()}-"
+        descriptor, temporary = tempfile.mkstemp(prefix=mine, suffix=".tmp", dir=path.parent)
+        with os.fdopen(descriptor, "wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except OSError as fault:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        if fault.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ResourceError(f"{path}: the disk is full; free some space and run the same command again") from None
+        raise UsageError(f"{path}: cannot be written: {fault.strerror or fault}") from None
+
+
+def remove_litter(folder: Path) -> None:
+    """Remove what processes of this host that are gone left half written in a folder."""
+    for one in folder.glob(".rmeval-*.tmp"):
+        said = _DRAFT.fullmatch(one.name)
+        if said and said["host"] == _host() and not alive(int(said["pid"])):
+            one.unlink(missing_ok=True)
+
+
+def check_writable(out: Path) -> None:
+    """Raise `UsageError` when results could not be written below `out`, before any work is done for them."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as fault:
+        raise UsageError(f"--out {out}: cannot be written: {fault.strerror or fault}") from None
+
+
+def alive(pid: int) -> bool:
+    """Whether a process of this host with this number runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname())
