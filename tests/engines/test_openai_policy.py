@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rmeval.engines.openai import OpenAIEngine
-from rmeval.engines.openai.client import Transport
+from rmeval.engines.openai.calls import Transport
 from rmeval.engines.openai.cost import Meter, Prices, estimate, prices, text_tokens
 from rmeval.engines.openai.policy import Breaker, Fault, of_answer, of_status, retry_after, wait
 from rmeval.engines.openai.secrets import Key, endpoint, key_for

@@ -1,7 +1,8 @@
 """A model behind any OpenAI-compatible server.
 
     wire      a request as a body, an answer as a reply          policy   what to make of a fault
-    client    many calls at once                                 cost     what they come to
+    calls     many calls at once                                 cost     what they come to
+    client    one call of a chat server
     batch     files of requests, collected later                 jobs     the calls that one of those takes
     secrets   the key, and keeping it out of everything
 
@@ -18,7 +19,8 @@ from typing import Any
 
 from rmeval.engines.openai import jobs, wire
 from rmeval.engines.openai.batch import Batches, Budget, Settings, waiting
-from rmeval.engines.openai.client import Client, Server, Transport, Watch
+from rmeval.engines.openai.calls import Transport
+from rmeval.engines.openai.client import Client, Server, Watch
 from rmeval.engines.openai.cost import Estimate, Meter, estimate, prices, prompt_tokens, text_tokens
 from rmeval.engines.openai.policy import Fault
 from rmeval.engines.openai.secrets import OPENAI, endpoint, key_for
@@ -64,7 +66,7 @@ class OpenAIEngine:
         omit: list[str] | None = None,
         extra: str = "",
     ) -> None:
-        """Options as in `-a engine.NAME=VALUE`; what those of the transport mean says `client.Transport`.
+        """Options as in `-a engine.NAME=VALUE`; what those of the transport mean says `calls.Transport`.
 
         `omit` leaves out fields that a model refuses (`temperature`, `top_p`, `seed`, `response_format`), `extra` is a
         JSON object of further fields, such as `{"reasoning_effort": "low"}`. `batch` hands requests in by the file, at
@@ -74,14 +76,7 @@ class OpenAIEngine:
         """
         self.model, self.base_url, self.key_env = model, endpoint(base_url), key_env
         self.transport = Transport(concurrency, attempts, timeout, deadline, max_wait, backoff, give_up)
-        whole, seconds = ("concurrency", "attempts", "give_up"), ("timeout", "deadline", "max_wait")
-        for field in whole:
-            if not 1 <= getattr(self.transport, field) <= 1000:
-                raise UsageError(f"engine.{field}={getattr(self.transport, field)}: from 1 to 1000")
-        for field in (*seconds, "backoff"):
-            value = getattr(self.transport, field)
-            if not math.isfinite(value) or value < 0 or (value == 0 and field in seconds):
-                raise UsageError(f"engine.{field}={value}: a number of seconds above 0")
+        self.transport.refuse_unusable()
         if not 1 <= batch_size <= jobs.MOST_REQUESTS:
             raise UsageError(f"engine.batch_size={batch_size}: from 1 to {jobs.MOST_REQUESTS}")
         if not (math.isfinite(poll) and poll > 0):

@@ -24,7 +24,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rmeval.engines.openai import jobs, policy, wire
-from rmeval.engines.openai.client import Server, Transport, Watch
+from rmeval.engines.openai.calls import Transport
+from rmeval.engines.openai.client import Server, Watch
 from rmeval.engines.openai.jobs import Calls, Gone, Refused, State
 from rmeval.engines.openai.policy import Fault
 from rmeval.engines.openai.secrets import Key

@@ -21,7 +21,8 @@ from datetime import UTC, datetime
 from typing import IO, Any, Final, Self
 
 from rmeval.engines.openai import policy
-from rmeval.engines.openai.client import CONNECT, Transport, connection_fault, decoded
+from rmeval.engines.openai.calls import Transport
+from rmeval.engines.openai.client import CONNECT, connection_fault, decoded
 from rmeval.engines.openai.policy import Fault
 from rmeval.engines.openai.secrets import Key
 from rmeval.errors import CheckFailed
