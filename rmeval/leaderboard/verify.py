@@ -43,7 +43,7 @@ ALIKE = 1 - 1e-9
 """Correlation above which two entries' scores are called the same."""
 FOLLOWS_LENGTH = 0.95
 SATURATED = 0.5
-_HEX = re.compile(r"^[0-9a-f]{40}$|^[0-9a-f]{64}$")
+_PINNED = re.compile(r"^[0-9a-f]{40}$|^(sha256:)?[0-9a-f]{64}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ def _about_run(opened: Opened, suite: Suite) -> Iterable[Fault]:
         yield Fault("definition", f"not the official definition: {options}")
     weights = held.model.kind in CHECKPOINT_KINDS or (held.model.kind == "judge" and held.engine is not None)
     served = held.engine is not None and held.engine.name == "openai"
-    if weights and not served and not _HEX.match(held.model.revision or ""):
+    if weights and not served and not _PINNED.match(held.model.revision or ""):
         yield Fault("unpinned", f"model revision {held.model.revision!r} is no commit and no digest of its files")
 
 

@@ -168,6 +168,11 @@ def test_f57_what_is_not_the_official_whole_is_rejected_with_its_code(result, ch
     assert code in codes(verify(forge(result, change)))
 
 
+def test_a_checkpoint_on_disk_is_pinned_by_the_digest_of_its_files(result):
+    revision = "sha256:" + "ab" * 32
+    assert verify(forge(result, lambda c: c["model"].update(kind="scalar", revision=revision))).accepted
+
+
 # --- F51, F52, F54, F55: hostile content -----------------------------------------------------------------------------
 
 
