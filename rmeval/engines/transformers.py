@@ -32,6 +32,7 @@ from rmeval.engines.states import cannot_share
 from rmeval.engines.truncation import cut, cut_officially
 from rmeval.engines.writing import WRITING, Written, write
 from rmeval.errors import CheckFailed, ResourceError, UsageError
+from rmeval.progress import note
 from rmeval.types import JSON, At, Message, Plan, Read, Reply, Request, Sampling, TextFacts
 
 Truncation = Literal["error", "left", "right", "official"]
@@ -98,6 +99,7 @@ class TransformersEngine:
         self.most = batch_tokens or LONGEST_PASS * self.batch_tokens
         self.batch_size, self._rows = batch_size or 256, batch_size
         self.attention = attention
+        self._too_many: set[int] = set()
         self._share = share
 
     @cached_property
@@ -261,6 +263,9 @@ class TransformersEngine:
             if len(requests) == 1:
                 return [Reply(reason="engine_error", n_tokens=len(found[0].ids))]
             half = len(requests) // 2
+            if len(requests) not in self._too_many:
+                self._too_many.add(len(requests))
+                note(f"out of memory with {len(requests)} texts at once: trying {half}")
             return self.run(requests[:half]) + self.run(requests[half:])
         except (MemoryError, RuntimeError) as fault:
             if isinstance(fault, MemoryError) or "allocate memory" in str(fault):

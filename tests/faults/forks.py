@@ -1,0 +1,87 @@
+"""A command in a copy of this process, so that it can be killed, limited and watched without the seconds of a start.
+
+The copy has everything imported that this process has; it leaves by `os._exit`, so that no test goes on in it twice.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from command import Answer, rmeval
+
+
+class Forked:
+    """`work` in a copy of this process; what it says and its exit code land in files below `folder`."""
+
+    def __init__(self, work: Callable[[], Answer], folder: Path, *, file_limit: int = 0) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.said = folder / f"said-{time.monotonic_ns()}"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of forking where there are threads; they stand still
+            self.pid = os.fork()
+        if self.pid:
+            return
+        try:
+            if file_limit:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+            answer = work()
+            self.said.write_text(answer.stdout + answer.stderr)
+            os._exit(answer.code)
+        except BaseException:  # noqa: BLE001 - whatever it is, no test goes on in the copy
+            self.said.write_text(traceback.format_exc())
+            os._exit(99)
+
+    def wait(self) -> int:
+        """The exit code; negative for the signal that ended it."""
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def kill_after(self, seconds: float) -> bool:
+        """SIGKILL after some seconds; whether it was still at work."""
+        time.sleep(seconds)
+        os.kill(self.pid, signal.SIGKILL)
+        return self.wait() == -signal.SIGKILL
+
+    @property
+    def output(self) -> str:
+        return self.said.read_text() if self.said.exists() else ""
+
+
+def command(*arguments: object, before: Callable[[], None] = lambda: None) -> Callable[[], Answer]:
+    """`rmeval ...` as work for a copy, which does something first, such as to patch itself."""
+
+    def work() -> Answer:
+        before()
+        return rmeval(*arguments)
+
+    return work
+
+
+def log_to(path: Path, what: str) -> None:
+    """One line at the end of a file, in one system call, so that a kill leaves a whole line or none."""
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(handle, f"{what}\n".encode())
+    os.close(handle)
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().split() if path.exists() else []
+
+
+def moments(n: int, longest: float, seed: int = 0) -> list[float]:
+    """Seeded seconds, spread over the whole length of a command."""
+    draw = random.Random(seed)
+    return [longest * (i + draw.random()) / n for i in range(n)]
+
+
+def say(text: str) -> None:
+    """A line that shows with `pytest -s` and beside a failure."""
+    print(text, file=sys.stderr)
