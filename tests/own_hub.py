@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -58,6 +59,7 @@ class OwnHub(ThreadingHTTPServer):
         self.commits: dict[str, dict[str, dict[str, bytes]]] = {}
         self.branches: dict[tuple[str, str], str] = {}
         self.requests: list[str] = []
+        self.pull_requests: list[dict[str, Any]] = []
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
     @property
@@ -81,6 +83,32 @@ class _Answers(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._answer()
+
+    def do_POST(self) -> None:
+        """A commit as the client sends it: what it would upload is asked first, then header and files, line by line."""
+        self.server.requests.append(f"POST {self.path}")
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        asked = urllib.parse.urlsplit(self.path)
+        found = re.fullmatch(r"/api/datasets/([^/]+/[^/]+)/(preupload|commit)/([^/]+)", asked.path)
+        if found is None or found[1] not in self.server.commits:
+            return self._send(404, b"{}", {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"})
+        if self.headers.get("Authorization") is None:
+            return self._send(401, b"{}", {"X-Error-Message": "Invalid username or password."})
+        if found[2] == "preupload":
+            files = [{"path": f["path"], "uploadMode": "regular"} for f in json.loads(body)["files"]]
+            return self._json({"files": [{**one, "shouldIgnore": False, "oid": None} for one in files]})
+        lines = [json.loads(line) for line in body.splitlines()]
+        sent = {one["value"]["path"]: base64.b64decode(one["value"]["content"]) for one in lines[1:]}
+        self.server.pull_requests.append(
+            {"hub": found[1], "branch": found[3], "query": urllib.parse.parse_qs(asked.query), "files": sent}
+            | lines[0]["value"]
+        )
+        place = f"{self.server.url}/datasets/{found[1]}"
+        commit = "c" * 40
+        return self._json(
+            {"success": True, "commitOid": commit, "commitUrl": f"{place}/commit/{commit}"}
+            | ({"pullRequestUrl": f"{place}/discussions/1"} if "create_pr" in asked.query else {})
+        )
 
     def _answer(self) -> None:
         self.server.requests.append(f"{self.command} {self.path}")

@@ -38,15 +38,28 @@ def submit(
         typer.Option("--contaminated/--clean", help="Whether it has seen this suite, where that is known."),
     ] = None,
     notes: Annotated[str, typer.Option(help="Anything a reader should know.")] = "",
+    pull_request: Annotated[
+        bool, typer.Option("--pull-request", help="Commit it to a branch, push it, and open a pull request with `gh`.")
+    ] = False,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(metavar="DATASET", help="Send it as a pull request to this data set on the hub."),
+    ] = None,
     submissions: Submissions = _DEFAULT,
     as_json: AsJson = False,
 ) -> None:
-    """Check a result, write it as a submission with what you declare, and print the git steps. Sends nothing."""
+    """Check a result, write it as a submission with what you declare, and print the git steps.
+
+    Sends nothing unless --pull-request or --push-to-hub asks for it.
+    """
     from rmeval.errors import UsageError
+    from rmeval.leaderboard import send
     from rmeval.leaderboard.submission import Declared, write_submission
     from rmeval.leaderboard.verify import verify
     from rmeval.results import load_result
 
+    if pull_request:
+        send.need_gh()
     view = load_result(result)
     first = verify(result, _others(submissions))
     if not first.accepted:
@@ -66,21 +79,27 @@ def submit(
         ),
     )
     found = verify(folder, _others(submissions, but=folder))
+    sent = send.letter(folder, view, found.level)
+    if not as_json:
+        _print(found)
+        output.line(f"written: {folder}")
+    addresses = {}
+    if push_to_hub is not None:
+        addresses["hub"] = send.push_to_hub(sent, push_to_hub)
+    if pull_request:
+        addresses["pull_request"] = send.open_pull_request(sent)
     if as_json:
-        output.json_document({"folder": str(folder), **_document(found)})
+        output.json_document({"folder": str(folder), **_document(found), **addresses})
         return
-    _print(found)
-    branch = f"submit-{folder.parent.name}-{folder.name}".lower()
-    output.line(f"written: {folder}")
+    for address in addresses.values():
+        output.line(f"opened: {address}")
+    if pull_request:
+        return
     output.line("to send it:")
-    for step in (
-        f"git switch -c {branch}",
-        f"git add {folder}",
-        f'git commit -m "Submit {held.name} on {view.result.suite.name}"',
-        f"git push -u origin {branch}",
-    ):
+    for step in send.spelled(send.git_steps(sent)):
         output.line(f"  {step}")
-    output.line("and open a pull request; the repository verifies it again with its own code")
+    gh = "; or, since `gh` is here: the same command with --pull-request" if send.has_gh() else ""
+    output.line(f"and open a pull request, which the repository verifies again with its own code{gh}")
 
 
 def verify(
