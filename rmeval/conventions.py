@@ -10,6 +10,15 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
+def typed(separator: str) -> str:
+    r"""A separator as somebody typed it in a shell, where `"\n"` passes on two signs: `\n`, `\r` and `\t` are meant.
+
+    >>> typed(r"\n\n"), typed(" ки\n")
+    ('\n\n', ' ки\n')
+    """
+    return separator.replace(r"\n", "\n").replace(r"\r", "\r").replace(r"\t", "\t")
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -58,6 +58,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show the first rows of a file as training reads them; all rows are checked."""
+    from rmeval.conventions import typed
     from rmeval.training.describe import encoded
 
     _one_of("--loss-on", loss_on, ("all-assistant", "final", "all"))
@@ -79,7 +80,7 @@ def show(
     tokenizer = _tokenizer(model, chat_template)
     if boundary.startswith("special:"):
         tokenizer.add_tokens([boundary.removeprefix("special:")], special_tokens=True)
-    separator = step_separator.replace(r"\n", "\n")
+    separator = typed(step_separator)
     ready = encoded(shown, tokenizer, separator=separator, boundary=boundary, soft=soft, loss_on=loss_on)
     texts = [(row.id, ids, labels) for row in ready for ids, labels in _masks(row)]
     if as_json:
@@ -116,6 +117,7 @@ def lint(
     """Look for contradictions, cycles, leaks, shortcuts, lost tokens; with the loss that no model can get below."""
     from dataclasses import asdict
 
+    from rmeval.conventions import typed
     from rmeval.errors import UsageError
     from rmeval.training import lints
     from rmeval.training.describe import read_kind
@@ -125,7 +127,7 @@ def lint(
     name, rows = _read(file, kind, label_scale, soft)
     held_out = read_kind(eval_data, _kind(name), soft=soft, label_scale=_scale(label_scale)) if eval_data else []
     tokenizer = _tokenizer(model, chat_template) if model is not None else None
-    separator = step_separator.replace(r"\n", "\n")
+    separator = typed(step_separator)
     found = lints.lint(rows, evaluation=held_out, tokenizer=tokenizer, max_length=max_length, separator=separator)
     if cycles:
         found = tuple(one for one in found if one.name == "cycles")

@@ -100,9 +100,10 @@ def label_mc(
         if base_url is not None or arg:
             raise UsageError(f"{'--base-url' if base_url else '-a'}: is about a model to roll out with; say --model")
     else:
+        from rmeval.conventions import typed
         from rmeval.policy.rollouts import Way
 
-        way = Way(rollouts, temperature, top_p, max_tokens, seed, step_separator.replace(r"\n", "\n"))
+        way = Way(rollouts, temperature, top_p, max_tokens, seed, typed(step_separator))
         given, tally, about = _rolled_out(given, file, model, way, engine, base_url, arg or [], store)
         document |= about
         fault = _fault(tally)

@@ -20,7 +20,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from rmeval.conventions import StepsCard, TokenCard
+from rmeval.conventions import StepsCard, TokenCard, typed
 from rmeval.errors import UsageError, near_miss
 from rmeval.metrics.convert import AGGREGATES, aggregate_steps
 from rmeval.scorers import splitting
@@ -74,6 +74,7 @@ class ProcessScorer:
         self.labels = tuple(labels)
         self.steps = steps if steps is not None else StepsCard()
         if separator is not None:
+            separator = typed(separator)
             lines = {"split": "line"} if separator == "\n" else {}  # a text comes apart where it was put together
             self.steps = self.steps.model_copy(update={"separator": separator, **lines})
         if aggregate is not None and aggregate not in AGGREGATES:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from rmeval.conventions import typed
 from rmeval.errors import UsageError, near_miss
 
 Kind: TypeAlias = Literal["bt", "orm", "prm", "value", "sft"]
@@ -220,7 +221,7 @@ class PRMConfig(TrainConfig):
     soft: bool = False
     """Labels are rates of success in [0, 1]; two classes."""
     step_separator: str = "\n\n"
-    """What stands between steps."""
+    """What stands between steps; \\n is a line end."""
     boundary: str = "last-token"
     """Where a step is judged: last-token, or special:TOKEN put after it."""
     neutral: Literal["keep", "positive", "drop"] = "keep"
@@ -236,6 +237,11 @@ class PRMConfig(TrainConfig):
         if isinstance(given, Mapping) and given.get("soft") and "num_classes" not in given:
             return {**given, "num_classes": 2}
         return given
+
+    @field_validator("step_separator")
+    @classmethod
+    def _separator(cls, given: str) -> str:
+        return typed(given)
 
     @field_validator("boundary")
     @classmethod
