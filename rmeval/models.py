@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 CHECKPOINT_KINDS = ("scalar", "outcome", "process", "value", "implicit", "pairwise")
 """Kinds of scorers that read a checkpoint."""
 
+REMOTE = "http"
+"""The engine whose weights a server holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -73,8 +76,8 @@ def load_model(
 ) -> Model:
     """The model behind a name. Raises `UsageError` with the near miss when there is none. Loads no weights.
 
-    `base_url` and `max_cost` are about a judge behind a server; `by_step` says that a judge which is not told its
-    protocol is to criticise steps.
+    `base_url` is about a judge or, with the engine http, a reward model behind a server, and `max_cost` about a judge;
+    `by_step` says that a judge which is not told its protocol is to criticise steps.
     """
     if name.startswith("\N{MINUS SIGN}"):
         name = f"-{name[1:]}"
@@ -88,9 +91,12 @@ def load_model(
             raise UsageError(f"--scorer {scorer}: {name} is read as a judge; how is said by -a judge.protocol=NAME")
         remote = {"base_url": base_url, "max_cost": max_cost} if base_url or engine == "openai" else None
         return _judge(name.removeprefix("judge:"), engine, given, remote, "critic" if by_step else "pairwise")
+    if engine == REMOTE and base_url is not None:
+        engine_args, base_url = {"base_url": base_url, **engine_args}, None
     if base_url is not None or max_cost is not None or engine == "openai":
         flag = "--base-url" if base_url is not None else "--max-cost" if max_cost is not None else "--engine openai"
-        raise UsageError(f"{flag}: asks a server for a judge's words: write judge:{name}")
+        reward = f"; a reward model behind a server is asked with --engine {REMOTE}" if base_url is not None else ""
+        raise UsageError(f"{flag}: asks a server for a judge's words: write judge:{name}{reward}")
     if given.get("judge"):
         raise UsageError(f"-a judge.{next(iter(given['judge']))}: {name} is no judge; a judge is named judge:MODEL")
     reads = dict.fromkeys(CHECKPOINT_KINDS, "a checkpoint: give its folder or hub id as MODEL")
@@ -138,7 +144,8 @@ def _checkpoint(
 
     layers = Layers(card.head.linear, card.head.backbone, card.head.gated) if card and card.head else None
     checkpoint = Checkpoint(source, revision, layers)
-    checkpoint.refuse_unless_loadable()
+    if engine != REMOTE:  # whose weights lie elsewhere
+        checkpoint.refuse_unless_loadable()
     kind = scorer or (card.kind if card else None) or checkpoint.kind
     _refuse_unfit(checkpoint, kind, card)
     by_card = card is not None and card.name == name

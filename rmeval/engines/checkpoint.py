@@ -174,6 +174,17 @@ class Checkpoint:
                     digest.update(hashlib.file_digest(handle, "sha256").digest())
         return f"sha256:{digest.hexdigest()}"
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether its weights lie on this machine; nothing is fetched to find out."""
+        if self.folder is not None:
+            return any(self.folder.glob("*.safetensors"))
+        from huggingface_hub import try_to_load_from_cache
+
+        names = ("model.safetensors", "model.safetensors.index.json")
+        found = (try_to_load_from_cache(self.source, name, revision=self.revision) for name in names)
+        return any(isinstance(path, str) for path in found)
+
     def refuse_unless_loadable(self) -> None:
         """Raise `UsageError` for what could never score, before any weight is read."""
         if self.folder is not None and not any(self.folder.glob("*.safetensors")):

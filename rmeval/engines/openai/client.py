@@ -102,9 +102,10 @@ class Client:
 
         async def create() -> Any:
             # the body as it stands: going through each message for fields to rename would take longer than the rest
-            return await self._api.chat.completions.with_raw_response.create(
+            raw = await self._api.chat.completions.with_raw_response.create(
                 model=self.model, messages=[], extra_body=asked
             )
+            return raw.http_response
 
         answer = await answer_to(create, self.key, seconds)
         if isinstance(answer, Fault):
@@ -131,12 +132,15 @@ def opened(base_url: str, key: Key, transport: Transport) -> Any:
 
 
 async def answer_to(call: Callable[[], Any], key: Key, seconds: float) -> Any:
-    """The decoded body of an answer of status 200 to one raw call of the library, or the `Fault` that came instead."""
+    """The decoded body of an answer of status 200 to one call of the library, or the `Fault` that came instead.
+
+    `call` gives the library's own response, whatever its body holds.
+    """
     import openai
 
     try:
         async with asyncio.timeout(seconds):
-            raw = await call()
+            response = await call()
     except (TimeoutError, openai.APITimeoutError):
         return Fault("again", "timeout", "timeout", f"no whole answer within {seconds:g} s")
     except openai.APIStatusError as fault:
@@ -146,7 +150,7 @@ async def answer_to(call: Callable[[], Any], key: Key, seconds: float) -> Any:
         return connection_fault(fault, key)
     except UnicodeEncodeError:
         return Fault("item", "api_error", "half a character", "the text holds one, so that it cannot be sent")
-    return decoded(key.hide(raw.http_response.text))
+    return decoded(key.hide(response.text))
 
 
 def connection_fault(fault: Exception, key: Key) -> Fault:
