@@ -12,8 +12,10 @@ import contextlib
 import errno
 import os
 import re
+import shutil
 import socket
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from rmeval.errors import ResourceError, UsageError
@@ -27,8 +29,7 @@ def write_whole(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_litter(path.parent)
-        mine = f".rmeval-{os.getpid()}-{_host()}-"
-        descriptor, temporary = tempfile.mkstemp(prefix=mine, suffix=".tmp", dir=path.parent)
+        descriptor, temporary = tempfile.mkstemp(prefix=_mine(), suffix=".tmp", dir=path.parent)
         with os.fdopen(descriptor, "wb") as handle:
             handle.write(content)
             handle.flush()
@@ -43,12 +44,28 @@ def write_whole(path: Path, content: bytes) -> None:
         raise UsageError(f"{path}: cannot be written: {fault.strerror or fault}") from None
 
 
+@contextlib.contextmanager
+def draft_folder(folder: Path) -> Iterator[Path]:
+    """A new folder in another, to be filled and then renamed; what was not renamed goes at the end of the block."""
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_litter(folder)
+    draft = Path(tempfile.mkdtemp(prefix=_mine(), suffix=".tmp", dir=folder))
+    try:
+        draft.chmod(0o755)
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
 def remove_litter(folder: Path) -> None:
     """Remove what processes of this host that are gone left half written in a folder."""
     for one in folder.glob(".rmeval-*.tmp"):
         said = _DRAFT.fullmatch(one.name)
         if said and said["host"] == _host() and not alive(int(said["pid"])):
-            one.unlink(missing_ok=True)
+            if one.is_dir():
+                shutil.rmtree(one, ignore_errors=True)
+            else:
+                one.unlink(missing_ok=True)
 
 
 def check_writable(out: Path) -> None:
@@ -70,6 +87,10 @@ def alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _mine() -> str:
+    return f".rmeval-{os.getpid()}-{_host()}-"
 
 
 def _host() -> str:

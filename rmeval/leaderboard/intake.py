@@ -49,7 +49,8 @@ def submitted(
 ) -> tuple[list[tuple[ResultView, Sent]], list[Excluded]]:
     """(submissions that were verified, those that were rejected and why). `verified`: what maintainers recorded."""
     known = read_verified(verified, folder)
-    found = sorted(one.parent for one in folder.rglob(FILE)) if folder is not None and folder.is_dir() else []
+    there = folder.rglob(FILE) if folder is not None and folder.is_dir() else ()
+    found = sorted(one.parent for one in there if not one.parent.name.startswith("."))  # those are being written
     opened, accepted, rejected = {}, [], []
     for one in found:
         with contextlib.suppress(UsageError):  # told when it is verified

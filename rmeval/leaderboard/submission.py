@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import stat
 import unicodedata
@@ -29,6 +28,7 @@ from rmeval.environment import package_version
 from rmeval.errors import UsageError
 from rmeval.records import Digest, Record, parse
 from rmeval.results import ResultView
+from rmeval.whole_files import draft_folder
 
 SCHEMA = 1
 FILE = "submission.json"
@@ -172,25 +172,25 @@ def write_submission(
         declared=declared,
     )
     text = json.dumps(made.model_dump(mode="json", by_alias=True), indent=2, ensure_ascii=False, allow_nan=False)
-    results.write_whole(folder / samples.name, samples.read_bytes())
-    results.write_whole(folder / view.path.name, mine)
     content = f"{text}\n".encode()
     if again:
         results.write_whole(folder / FILE, content)
         return folder
-    # last, since without it there is no submission; and by a link, which only one of two senders can make
-    draft = folder.parent / f".{folder.name}-{made.result_sha256[:12]}.tmp"
-    results.write_whole(draft, content)
-    try:
-        os.link(draft, folder / FILE)
-    except FileExistsError:
-        raise UsageError(_taken(folder, view)) from None
-    finally:
-        draft.unlink(missing_ok=True)
+    # made whole beside its place and then moved there, which only one of two senders can do
+    with draft_folder(folder.parent) as draft:
+        results.write_whole(draft / samples.name, samples.read_bytes())
+        results.write_whole(draft / view.path.name, mine)
+        results.write_whole(draft / FILE, content)
+        try:
+            draft.rename(folder)
+        except OSError:
+            raise UsageError(_taken(folder, view)) from None
     return folder
 
 
 def _taken(folder: Path, view: ResultView) -> str:
+    if not (folder / FILE).is_file():
+        return f"{folder}: is there already and holds no submission; remove it first"
     return (
         f"{folder}: holds another result of {view.result.model.name} on {view.result.suite.name}; remove it first if "
         "this one is to stand instead"
