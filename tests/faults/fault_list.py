@@ -41,7 +41,7 @@ F8 | weights that hold NaN | every score is missing as `non_finite`, the aggrega
 F9 | one score in a thousand is NaN | listed as missing, the accuracy withheld; with `--max-failed 1` it stands with n = 999 | NaN in the embedding of one rare word
 F10 | infinite scores, minus zero, margins of 1e308 | infinity is no score; the others compare as numbers do, and nothing overflows on the way to the result | replayed scores; an engine's own infinity
 F11 | malformed rows | each named with its line, the first twenty at once, exit 2; harmless oddities are read; `--skip-bad-rows` goes on without them, counts them, marks the data's digest and calls the result incomplete | files with one fault per row
-F12 | data altered after they were pinned | refused: the digest of ids, prompts and labels is not the pinned one. An altered response has another digest in the result, which `verify` and `compare` look at | one byte of a file changed
+F12 | data altered after they were pinned | refused: the digest of ids, prompts and labels is not the pinned one. An altered response changes the digest of the data in the result | one byte of a file changed
 F13 | an empty suite, one row, a subset without rows | an error that says so; an interval that is not estimable; an undefined aggregate that is never 0 and never NaN in the JSON | data files of that size
 F14 | responses that are empty, blank, of one token, or of 100,000 | scored, or missing with the flag `truncated`, as the limit says; never a crash | texts of that length through real weights
 F15 | a text of the limit less one, the limit, and one more | flags 0, 0, 1; where nothing may be cut, the third fails alone | texts counted in tokens
@@ -56,7 +56,7 @@ F23 | a results folder that is read-only, a file, or gone | exit 2 with the path
 F24 | two processes at one run; many at one store | the second exits 5; of many none meets a lock and no row is lost | processes at once
 F25 | a lock of a process that is gone, alive, or on another host | taken over with a note; refused; refused | lock files with such contents
 F26 | a store with a damaged header, a torn log, an older or newer schema | refused with its path and left as it is, never made anew; of a torn log what was committed whole is read; an older one is brought up to date, a newer one refused | bytes written over real files
-F27 | the same run with another limit, template, suite or judge; with another batch size | new keys, nothing mixed, and each changed field is printed with both values; stored replies are used | two runs on one store
+F27 | the same run with another limit, template, suite or judge; with another batch size | new keys, nothing mixed, and each field that changed since the model's last run on the suite is printed with both values; stored replies are used | two runs on one store
 F28 | out of memory on the accelerator at 16 and 8 rows; at one row | ends at 4 with the same scores, and says so; the one that does not fit fails alone | the error raised by batch size
 F29 | a clock that jumps | no wait and no deadline moves: they are counted on the monotonic clock | a wall clock that goes back a year between two calls
 F30 | a reader of stdout that leaves; a locale that is not UTF-8 | no traceback, the results are there; the answer is UTF-8 | a closed pipe; the C locale
