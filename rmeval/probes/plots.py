@@ -201,7 +201,7 @@ def _curves(axis: Any, curves: Sequence[Curve]) -> None:
         )
         low, high = zip(*(point.ci or (math.nan, math.nan) for point in curve.points), strict=True)
         axis.fill_between(at, low, high, color=f"C{n}", alpha=0.15, linewidth=0)
-    _level([point for curve in curves for point in curve.points], axis.set_ylim, axis.axhline)
+    _level([point for curve in curves for point in curve.points], axis.set_ylim, axis.axhline, least=0.5)
     if len(curves) > INSIDE:
         _legend_below(axis, points=30)
     elif len(curves) > 1:
@@ -260,10 +260,10 @@ def _bars(axis: Any, curves: Sequence[Curve]) -> None:
         _legend_below(axis, points=20)
 
 
-def _level(points: Sequence[Point], limit: Any, line: Any) -> None:
-    """The range of the values: that of shares where they are shares; a line at 0 where they are on both sides of it."""
+def _level(points: Sequence[Point], limit: Any, line: Any, least: float = 0.0) -> None:
+    """The range of the values: that of shares where they are shares and span `least`; a line at 0 amid them."""
     values = [end for p in points if p.value is not None for end in (p.value, *(p.ci or ()))]
-    if values and min(values) >= 0 and max(values) <= 1:
+    if values and min(values) >= 0 and max(values) <= 1 and max(values) - min(values) >= least:
         limit(-0.02, 1.02)
     elif values and min(values) < 0 < max(values):
         line(0, color="0.5", linewidth=0.7)

@@ -73,3 +73,12 @@ def test_figures_turn_dark_where_the_reader_asked_for_it():
     files = draw("t", [curve("gold", "a", (1, 2))])
     assert files["svg"].count(b"prefers-color-scheme: dark") == 1
     assert files["svg"] == draw("t", [curve("gold", "a", (1, 2))])["svg"]
+
+
+def test_shares_that_lie_close_together_are_drawn_apart():
+    def heights(*values):
+        drawn = texts(draw("t", [curve("gold", str(v), (1, 2), v) for v in values])["svg"])
+        return [float(said) for said, x, _ in drawn if x < 60 and said.replace(".", "").isdigit()]
+
+    assert min(heights(0.9, 0.92)) > 0.7  # intervals from 0.8 on
+    assert (min(heights(0.2, 0.9)), max(heights(0.2, 0.9))) == (0.0, 1.0)
