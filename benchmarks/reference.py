@@ -27,7 +27,7 @@ VERIFIED = Path("leaderboard/verified.jsonl")
 TRAINED = Path("runs/reference")
 BASELINES = {
     # suite -> (folder below RMEVAL_DEV_DATA, baselines); an empty folder: embedded
-    "arithmetic": ("", ("length", "markdown", "random", "constant")),
+    "arithmetic": ("", ("length", "random")),
     "arithmetic-steps": ("", ("all-correct", "first-step", "last-step", "random-step", "position-prior")),
     # on large suites one: chance stands beside every board anyway, and all of this has to stay small
     "llmbar": ("llmbar", ("length", "random")),
