@@ -148,12 +148,13 @@ class Book:
 
     def note(self) -> str:
         """The definition and the rules in force in the headline."""
-        rules = {self.credits(s).note: None for s in self.in_headline}
+        said = (self.credits(s).note.split("; ") for s in self.in_headline)
+        rules = dict.fromkeys(part for note in said for part in note)  # sections that say the same say it once
         names = [s.name for s in self.in_headline]
         which: list[str] = []
         if self._in_force is not None:
-            said = ", ".join(f"{name} x {weight:g}" for name, weight in self._in_force.sections.items())
-            which = [f"definition {self._in_force.name!r}: {self._in_force.note or 'mean of'} ({said})"]
+            mean = ", ".join(f"{name} x {weight:g}" for name, weight in self._in_force.sections.items())
+            which = [f"definition {self._in_force.name!r}: {self._in_force.note or 'mean of'} ({mean})"]
         elif len(names) > 1:
             shown = ", ".join(names) if len(names) <= _LISTED else f"{len(names)} sections"
             which = [f"unweighted mean of {shown}"]

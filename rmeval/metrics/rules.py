@@ -222,6 +222,7 @@ def both_orders(judgements: Sequence[Judgement], options: Mapping[str, JSON]) ->
         if j.verdicts and not j.scores:
             outcome = _per_order(j)
             reason = fault(j.verdicts) or (None if len(outcome) == 2 else "not_recorded")
+            tally.in_one_order += len(outcome) == 1
         else:
             scored = tally.scores(j, chosen["aggregate"], "missing")
             top = top_of(scored.values)
@@ -284,6 +285,7 @@ def judgebench(judgements: Sequence[Judgement], options: Mapping[str, JSON]) -> 
             outcome = _per_order(j)
             played_enough = outcome.keys() >= {(0, 1)} and (single or len(outcome) == 2)
             reason = fault(j.verdicts) or (None if played_enough else "not_recorded")
+            tally.in_one_order += len(outcome) == 1 and not played_enough
         else:
             scored = tally.scores(j, chosen["aggregate"], "missing")
             reason, s = scored.reason, scored.values

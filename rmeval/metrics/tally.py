@@ -55,6 +55,8 @@ class Tally:
         self.tied: set[str] = set()
         self.conversions: dict[str, None] = {}
         self.without_contrast = 0
+        self.in_one_order = 0
+        """Pairs that a rule of two games leaves out, since one was played."""
         self.verdicts = False
         self.unread = False
 
@@ -98,4 +100,7 @@ class Tally:
             which = "1 example whose candidates" if n == 1 else f"{n} examples whose candidates"
             carry = "carries" if n == 1 else "carry"
             parts.append(f"{which} all have the same grade {carry} no credit")
+        if n := self.in_one_order:
+            pairs = "1 pair was" if n == 1 else f"{n} pairs were"
+            parts.append(f"{pairs} judged in one order only, and this rule needs both: -a judge.orders=both")
         return Credits(tuple(self.rows), formula, "; ".join(parts), ties=frozenset(self.tied), variants=variants)

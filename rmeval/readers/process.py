@@ -88,11 +88,12 @@ def steps(rows: Iterable[Row], card: SuiteCard, layout: Layout | None, seed: int
     originals = card.options.get("originals")
     base, past_end, repeated = _options(card)
     fields = fields_of(card, layout)
+    called = {role: fields[role].removesuffix("?") for role in _LABELS if role in fields}
     seen = _Seen()
 
     def body(get: Get) -> Body:
         prompt, parts = conversation(get("prompt")), _solution(get("steps"))
-        grades = _grades(get, len(parts), base, past_end, seen)
+        grades = _grades(get, called, len(parts), base=base, past_end=past_end, seen=seen)
         seen.blank += sum(not part.strip() for part in parts)
         outcome = get("outcome")
         if outcome is not None and type(outcome) is not bool:
@@ -183,8 +184,18 @@ def _solution(value: Any) -> tuple[str, ...]:
     return tuple(text_of(step, f"steps[{i}]") for i, step in enumerate(value))
 
 
-def _grades(get: Get, count: int, base: int, past_end: str, seen: _Seen) -> tuple[int, ...]:
-    """The labels of a row in our form. Several that say different things are a fault."""
+_LABELS = {
+    "first_error": "the first wrong step",
+    "error_steps": "all wrong steps",
+    "labels": "a label per step",
+}
+"""The ways in which a row may say what is wrong, in words."""
+
+
+def _grades(
+    get: Get, called: Mapping[str, str], count: int, *, base: int, past_end: str, seen: _Seen
+) -> tuple[int, ...]:
+    """The labels of a row in our form. Several that say different things are a fault. `called`: role -> column."""
     found = {}
     if (labels := get("labels")) is not None:
         found["labels"] = _listed(labels, count)
@@ -193,10 +204,11 @@ def _grades(get: Get, count: int, base: int, past_end: str, seen: _Seen) -> tupl
     if (first := get("first_error")) is not None:
         found["first_error"] = up_to(_index(first, count, base), count)
     if not found:
-        raise BadRow("no labels: neither the first wrong step, nor all wrong steps, nor a label per step")
+        ways = ", ".join(f"{column} ({_LABELS[role]})" for role, column in called.items())
+        raise BadRow(f"no labels: give one of the columns {ways}")
     firsts = {grades.index(WRONG) if WRONG in grades else None for grades in found.values()}
     if len(firsts) > 1:
-        raise BadRow(f"{' and '.join(found)} name different first errors")
+        raise BadRow(f"{' and '.join(called[role] for role in found)} name different first errors")
     return next(iter(found.values()))
 
 

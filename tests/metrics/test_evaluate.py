@@ -153,6 +153,13 @@ def test_rows_outside_every_section_are_said_not_to_count():
     assert "rows of prior belong to no section" in found[0].note
 
 
+def test_what_sections_say_alike_is_said_once():
+    rated = Judgement("b/1", "b", "", "b 1", (1.0, 0.0), ratings=((7.0,), (3.0,)))
+    note = evaluate([*pairs("a", [1, 0]), rated], sections("a", "b"), replicates=10)[0].note
+    assert note.count("a tie at the top with a wrong candidate counts as wrong") == 1
+    assert note.count("ratings averaged over the votes that could be read") == 1
+
+
 def test_a_section_may_not_borrow_a_subsets_name():
     plan = MetricPlan("accuracy", "sections", (Section("chat", ("chat", "code"), LOSE),))
     with pytest.raises(UsageError, match="section 'chat' shares its name with a subset"):

@@ -274,6 +274,15 @@ def test_both_orders_need_both_and_a_failed_call_is_missing():
         rules.both_orders([judged([1.0, 0.0, 0.0])], {})
 
 
+@pytest.mark.parametrize("rule", [rules.both_orders, rules.judgebench])
+def test_pairs_judged_in_one_order_are_counted_and_told_what_would_help(rule):
+    one, both = verdicts(((0, 1), "A")), verdicts(((0, 1), "A"), ((1, 0), "B"))
+    said = "pairs were judged in one order only, and this rule needs both: -a judge.orders=both"
+    assert rule([one, one, both], {}).note.endswith(f"; 2 {said}")
+    assert "in one order" not in rule([both], {}).note
+    assert "in one order" not in rules.judgebench([one], {"single_game": True}).note
+
+
 # --- JudgeBench ---
 
 
