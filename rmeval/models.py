@@ -216,6 +216,7 @@ def _judge(
 ) -> Model:
     """A language model that is asked for a verdict: behind a server (`remote`), or a checkpoint of its own."""
     from rmeval.scorers.judge import JudgeCard, judge_scorer
+    from rmeval.scorers.judge.follow import TAKEN
 
     if not name.strip():
         raise UsageError(
@@ -223,7 +224,10 @@ def _judge(
         )
     if given.get("scorer"):
         key = next(iter(given["scorer"]))
-        raise UsageError(f"-a {key}: a judge takes -a judge.{key}")
+        if key in {"protocol", *TAKEN}:
+            raise UsageError(f"-a {key}: a judge takes -a judge.{key}")
+        hint = near_miss(key, ("protocol", *TAKEN)) or f"Known: {', '.join(sorted(('protocol', *TAKEN)))}."
+        raise UsageError(f"-a scorer.{key}: judge:{name} is asked by a protocol and takes -a judge.*. {hint}")
     judge_args, engine_args = dict(given.get("judge", {})), dict(given.get("engine", {}))
     card = read_card(JUDGES.get(str(judge_args.pop("protocol", protocol))), JudgeCard)
     made = judge_scorer(card, judge_args)
@@ -317,6 +321,7 @@ def _checkpoint_model(
         reference = scorer_args.pop("reference", card.reference if card else None)
         mode = scorer_args.get("mode", "ratio")
         if mode == "ratio" and not reference:
+            _refuse_misspelt("reference", scorer_args)
             raise UsageError(
                 f"model {name}: the implicit reward is a log-ratio to a reference model: -a scorer.reference=MODEL; "
                 "or one without a reference: -a scorer.mode=avg (or sum, norm)"
@@ -327,9 +332,20 @@ def _checkpoint_model(
             source, _, revision = str(reference).partition("@")
             other = type(checkpoint)(source, revision or None)
             other.refuse_unless_loadable()
+            if other.form != "causal":
+                raise UsageError(
+                    f"reference {source}: {other.architecture} is no language model, so there is no log-ratio"
+                )
             runs = PolicyAndReference(runs, arguments.call(make_engine, "engine", engine_args, checkpoint=other))
     made = arguments.call(SCORERS.get(kind), "scorer", scorer_args, **_conventions(checkpoint, kind, card, scorer_args))
     return Model(name, checkpoint.identity, kind, made, runs, _details(checkpoint, card))
+
+
+def _refuse_misspelt(wanted: str, given: Mapping[str, Any]) -> None:
+    """Where something is lacking, an argument that nearly says it is the better thing to complain of."""
+    for key in given:
+        if key != wanted and (hint := near_miss(key, [wanted])):
+            raise UsageError(f"-a scorer.{key}: no such argument. {hint}")
 
 
 def _conventions(checkpoint: Checkpoint, kind: str, card: ScorerCard | None, given: dict[str, Any]) -> dict[str, Any]:
@@ -381,6 +397,7 @@ def _steps(checkpoint: Checkpoint, card: ScorerCard | None, given: dict[str, Any
         split = "line" if separator == "\n" else "paragraph"
         return StepsCard.model_validate({"step": f"{{step}}{separator}", "split": split, **shared})
     if "separator" not in given:
+        _refuse_misspelt("separator", given)
         raise UsageError(
             f"model {checkpoint.source}: a process reward model without a card needs its step separator, which is not "
             'saved in the checkpoint: -a scorer.separator="\\n" is what TRL trains with unless told otherwise'

@@ -214,6 +214,8 @@ def test_trl_prms_need_their_separator_said_and_are_read_at_its_last_token(tmp_p
     model = sm.saved(tmp_path / "m", "qwen2", "AutoModelForTokenClassification", num_labels=2)
     with pytest.raises(UsageError, match="scores tokens.*--scorer process -a scorer.separator"):
         load_model(str(tmp_path / "m"))
+    with pytest.raises(UsageError, match="scorer.separatr: no such argument. Did you mean 'separator'"):
+        load_model(str(tmp_path / "m"), scorer="process", given={"scorer": {"separatr": "\n"}})
     loaded = load_model(str(tmp_path / "m"), scorer="process", given={"scorer": {"separator": "\n\n"}})
     text, (_, one, two) = sm.ends(f"<s>{Q}", f"{STEPS[0]}\n\n", f"{STEPS[1]}\n\n", "")
     right = sm.logits(model, text).softmax(-1)[:, 1]

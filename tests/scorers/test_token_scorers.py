@@ -155,6 +155,11 @@ def test_without_a_reference_there_is_no_ratio_and_no_step(tmp_path):
     sm.saved(tmp_path / "p", "qwen2", "AutoModelForCausalLM")
     with pytest.raises(UsageError, match=r"-a scorer.reference=MODEL.*scorer.mode=avg"):
         load_model(str(tmp_path / "p"), scorer="implicit")
+    with pytest.raises(UsageError, match=r"scorer.referense: no such argument. Did you mean 'reference'"):
+        load_model(str(tmp_path / "p"), scorer="implicit", given={"scorer": {"referense": "r"}})
+    sm.saved(tmp_path / "bt", "qwen2", "AutoModelForSequenceClassification", num_labels=1)
+    with pytest.raises(UsageError, match="reference .*bt: Qwen2ForSequenceClassification is no language model"):
+        load_model(str(tmp_path / "p"), scorer="implicit", given={"scorer": {"reference": str(tmp_path / "bt")}})
     loaded = load_model(str(tmp_path / "p"), scorer="implicit", given={"scorer": {"mode": "avg"}})
     with pytest.raises(UsageError, match="no sound conversion to steps"):
         runner.run([example("a", "b")], loaded.scorer, loaded.engine, by_step=True)
