@@ -63,7 +63,7 @@ def adopt(model: Any) -> None:
     """Have a model attend through this module; outside of `over` it computes as before. Raises `NotShareableError`."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
-    had = _implementation(model)
+    had = implementation(model)
     if had in NAMES.values():
         return
     if had not in NAMES:
@@ -71,19 +71,20 @@ def adopt(model: Any) -> None:
     AttentionInterface.register(NAMES[had], _attention(had))
     AttentionMaskInterface.register(NAMES[had], _masks(had))
     model.set_attn_implementation(NAMES[had])
-    if _implementation(model) != NAMES[had]:
+    if implementation(model) != NAMES[had]:
         raise NotShareableError("the class has attention code of its own")
 
 
-def _implementation(model: Any) -> str:
+def implementation(model: Any) -> str:
+    """The name of a model's attention."""
     return str(model.config._attn_implementation)  # noqa: SLF001 - transformers has no other name for it
 
 
 def give_up(model: Any) -> None:
     """Have a model attend as it did before `adopt`."""
     before = {ours: theirs for theirs, ours in NAMES.items()}
-    if _implementation(model) in before:
-        model.set_attn_implementation(before[_implementation(model)])
+    if implementation(model) in before:
+        model.set_attn_implementation(before[implementation(model)])
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from itertools import pairwise
 from typing import Any
 
 from rmeval.engines.checkpoint import Checkpoint
+from rmeval.engines.prepacked import pack, prepack
 from rmeval.engines.states import States, padded
 from rmeval.errors import CheckFailed, UsageError
 from rmeval.types import JSON, At, Read
@@ -64,7 +65,10 @@ class Reader:
         """The model, after comparing our reading with the class's own on one text."""
         model = self.checkpoint.load(dtype=self.dtype, device=self.device, attention=self.attention)
         form = self.checkpoint.form
-        self.states = States(_body(model), device=self.device, dtype=self.dtype, most=self.most)
+        body = _body(model)
+        self._packed = prepack(body)
+        self._vocabulary = pack(model.get_output_embeddings()) if form == "causal" else None
+        self.states = States(body, device=self.device, dtype=self.dtype, most=self.most)
         self._split = form in ("causal", "layers") or _has_token_head(model)
         if form == "layers":
             self.path = "last hidden state, then the checkpoint's own layers in float32"
@@ -85,17 +89,23 @@ class Reader:
         return model
 
     @property
-    def layout(self) -> dict[str, JSON]:
-        """How texts are laid side by side, in words, and what that changes; empty before the weights are loaded."""
+    def facts(self) -> dict[str, JSON]:
+        """How numbers come about, in words: nothing of it is meant to change one. Empty before the weights load."""
         if "states" not in self.__dict__:
             return {}
-        if not self.share:
-            return {"layout": "padded"}
+        return {
+            "layout": self._layout(),
+            **({"drift": self.states.drift} if self.states.drift is not None else {}),
+            "attention": self.states.attention,
+            "linear": f"oneDNN, laid out once ({self._packed} layers)" if self._packed else "torch",
+        }
+
+    def _layout(self) -> str:
         if not self._split:
-            return {"layout": "padded (the class does more than a head on hidden states)"}
-        if self.states.why:
-            return {"layout": f"padded ({self.states.why})", "drift": self.states.drift}
-        return {"layout": "prefix tree", "drift": self.states.drift}
+            return "padded: the class does more than a head on hidden states"
+        if not self.share:
+            return "padded"
+        return f"padded: {self.states.why}" if self.states.why else "prefix tree"
 
     def read(
         self,
@@ -142,7 +152,10 @@ class Reader:
         form = self.checkpoint.form
         if form == "layers":
             return lambda hidden: model.head(hidden.float())
-        found: Callable[[Any], Any] = model.get_output_embeddings() if form == "causal" else model.score
+        if form == "causal":
+            found: Callable[[Any], Any] = self._vocabulary or model.get_output_embeddings()
+        else:
+            found = model.score
         return found
 
     # --- reward heads ------------------------------------------------------------------------------------------------

@@ -53,6 +53,8 @@ class States:
     def __init__(self, body: Any, *, device: str, dtype: str, most: int) -> None:
         """`body` is the backbone; a pass has at most `most` tokens, padding included, unless one text has more."""
         self.body, self.device, self.dtype, self.most = body, device, dtype, most
+        self.attention = attention.implementation(body)
+        """The attention that the checkpoint's class takes, by its name in transformers."""
         self.shares = False
         self.why = "not asked to share"
         """Why texts are padded; empty where they share."""

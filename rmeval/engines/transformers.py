@@ -195,7 +195,7 @@ class TransformersEngine:
             "device": torch.cuda.get_device_name() if self.device.startswith("cuda") else self.device,
             "threads": torch.get_num_threads(),
             "path": self.path,
-            **self.reader.layout,
+            **self.reader.facts,
             "batch_tokens": self.batch_tokens,
             "batch_size": self.batch_size,
         }

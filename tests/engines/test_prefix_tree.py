@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import random
+import weakref
 
 import pytest
+import step_models as sm
 import tiny
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from rmeval.engines import attention, prepacked
+from rmeval.engines.batches import Groups
 from rmeval.engines.checkpoint import Checkpoint
 from rmeval.engines.transformers import TransformersEngine
-from rmeval.types import Request, Text
+from rmeval.errors import CheckFailed
+from rmeval.types import Chat, Mark, Message, Request, Special, Text, Turn
 
 KINDS = ["llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2", "gemma3", "phi", "phi3", "gpt2"]
 
@@ -65,3 +70,167 @@ def test_a_text_scores_as_if_it_were_alone(tmp_path, kind):
         assert engine.describe()["layout"] == "prefix tree"
         assert engine.describe()["drift"] < 1e-4
         assert found == pytest.approx(alone, abs=1e-5)
+
+
+def solved(answer: str, group: str, *, marks: bool = False) -> Request:
+    """A question and an answer; with marks after the first five characters and at the end."""
+    asked = Message("user", f"What is {group} and a half?")
+    if not marks:
+        return Request((Chat((asked, Message("assistant", answer))),), at="completion", group=group)
+    pieces = (Text(answer[:5]), Mark(), Text(answer[5:]), Mark())
+    return Request((Chat((asked, Turn("assistant", pieces))),), at="marks", group=group)
+
+
+READ = {
+    "outcome, process and value": ("AutoModelForTokenClassification", ["completion", "marks"], "head", ()),
+    "log-ratios": ("AutoModelForCausalLM", ["completion", "marks"], "next_logprob", ()),
+    "named tokens": ("AutoModelForCausalLM", ["marks"], "tokens", (Special("+"), Special("-"))),
+    "judges": ("AutoModelForCausalLM", ["next"], "next_logprobs", (Special("A"), Special("B"))),
+}
+
+
+@pytest.mark.parametrize("what", READ)
+def test_every_place_reads_as_if_the_text_were_alone(tmp_path, what):
+    auto, ats, read, tokens = READ[what]
+    sm.saved(tmp_path, "mistral", auto, sliding_window=24)
+    together, alone = (TransformersEngine(Checkpoint(str(tmp_path)), share=share) for share in (True, False))
+    for at in ats:
+        asked = [
+            Request(one.parts, at, read, tokens, group=one.group)
+            for group in ("three", "4")
+            for answer in ("It is 4", "It is 4.", "It is 4", "Nothing at all, as you can see", "")
+            for one in [solved(answer, group, marks=at == "marks")]
+        ]
+        found, expected = together.run(asked), [alone.run([one])[0] for one in asked]
+        assert together.describe()["layout"] == "prefix tree"
+        assert alone.describe()["layout"] == "padded"
+        for ours, theirs in zip(found, expected, strict=True):
+            assert len(ours.values) == len(theirs.values)
+            for one, other in zip(ours.values, theirs.values, strict=True):
+                assert one == pytest.approx(other, abs=2e-5)
+        assert len({reply.values for reply in expected}) > 2
+
+
+def test_layers_beside_a_backbone_share_too(tmp_path):
+    sm.saved_with_layers(
+        tmp_path, "qwen2", {"score.0": (32, 32), "score.2": (2, 32)}, architecture="Qwen2ForProcessRewardModel"
+    )
+    together, alone = (TransformersEngine(Checkpoint(str(tmp_path)), share=share) for share in (True, False))
+    asked = [solved(answer, "7", marks=True) for answer in ("It is 4", "It is 4, or 5", "No")]
+    for ours, theirs in zip(together.run(asked), [alone.run([one])[0] for one in asked], strict=True):
+        assert [v for place in ours.values for v in place] == pytest.approx(
+            [v for place in theirs.values for v in place], abs=1e-5
+        )
+    assert together.describe()["layout"] == "prefix tree"
+
+
+def test_a_model_that_sees_its_neighbours_is_found_out_and_padded(tmp_path, monkeypatch):
+    """What is wrong here is the attention itself: a branch sees its own tokens only."""
+    folder = tiny.classifier(tmp_path)
+    alone = one_by_one(folder, [text for _, text in groups()])
+    whole = attention._pieces
+
+    def forgetful(*given):
+        for piece in whole(*given):
+            yield attention._Piece(piece.queries, piece.keys[-1:], None)
+
+    monkeypatch.setattr(attention, "_pieces", forgetful)
+    engine = TransformersEngine(Checkpoint(str(folder)))
+    assert [reply.values[0][0] for reply in engine.run(requests(groups()))] == pytest.approx(alone, abs=1e-5)
+    assert engine.describe()["layout"].startswith("padded: the two ways differ by")
+    assert engine.describe()["drift"] > 1e-3
+    with pytest.raises(CheckFailed, match=r"share=false"):  # where the way is part of a score's key
+        TransformersEngine(Checkpoint(str(folder)), dtype="bfloat16").run(requests(groups()[:2]))
+
+
+def test_models_that_look_ahead_or_remember_otherwise_are_padded(tmp_path):
+    bert = TransformersEngine(Checkpoint(str(tiny.classifier(tmp_path / "bert", kind="bert"))))
+    assert not bert.shares
+    hybrid = TransformersEngine(Checkpoint(str(tiny.classifier(tmp_path / "mixed", kind="qwen3"))))
+    hybrid.checkpoint.config.layer_types = ["linear_attention", "full_attention"]
+    assert not hybrid.shares
+    flash = TransformersEngine(hybrid.checkpoint, attention="flash_attention_2")
+    assert not flash.shares
+
+
+def test_half_precision_names_the_way_in_the_key_and_float_does_not(tiny_reward_model):
+    def layout(**options):
+        return TransformersEngine(Checkpoint(str(tiny_reward_model)), **options).fingerprint().get("layout")
+
+    assert layout(dtype="bfloat16") == "prefix tree"
+    assert layout(dtype="bfloat16", share=False) is None
+    assert layout() is None
+
+
+def test_groups_are_planned_whole_and_counted_once(tiny_reward_model):
+    asked = requests(groups())
+    engine = TransformersEngine(Checkpoint(str(tiny_reward_model)), batch_tokens=60)
+    plan = engine.plan(asked)
+    places = sorted(i for batch in plan.batches for i in batch)
+    assert places == [i for i in range(len(asked)) if i not in plan.twins]
+    for group in ("one", "long", "middle", "many"):
+        members = {i for i, request in enumerate(asked) if request.group == group and i not in plan.twins}
+        assert [members <= set(batch) for batch in plan.batches].count(True) == 1
+    assert plan == engine.plan(asked)
+    assert len(engine.plan(asked).batches) < len(TransformersEngine(engine.checkpoint, batch_tokens=60, share=False).plan(asked).batches)  # fmt: skip
+    alone = one_by_one(tiny_reward_model, [text for _, text in groups()])
+    for batch in plan.batches:
+        found = [reply.values[0][0] for reply in engine.run([asked[i] for i in batch])]
+        assert found == pytest.approx([alone[i] for i in batch], abs=1e-5)
+
+
+def test_out_of_memory_halves_the_pass_and_loses_nothing(tiny_reward_model):
+    engine = TransformersEngine(Checkpoint(str(tiny_reward_model)))
+    asked = requests(groups())
+    expected = [reply.values[0][0] for reply in engine.run(asked)]
+    sizes = []
+
+    def full(module, args, given):
+        sizes.append(given["input_ids"].numel())
+        if sizes[-1] > 90:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    hook = engine.reader.states.body.register_forward_pre_hook(full, with_kwargs=True)
+    assert [reply.values[0][0] for reply in engine.run(asked)] == pytest.approx(expected, abs=1e-5)
+    assert engine.reader.states.most <= 90
+    over = [size for size in sizes if size > 90]
+    assert sizes[: len(over)] == over  # the smaller size holds from then on
+    hook.remove()
+    engine.reader.states.body.register_forward_pre_hook(
+        lambda *_: (_ for _ in ()).throw(torch.cuda.OutOfMemoryError("CUDA out of memory"))
+    )
+    assert [reply.reason for reply in engine.run(asked[:3])] == ["engine_error"] * 3
+
+
+def test_linear_layers_are_laid_out_once_where_that_changes_nothing(tiny_reward_model):
+    if not prepacked.available():
+        pytest.skip("this torch lacks oneDNN's operators")
+    engine = TransformersEngine(Checkpoint(str(tiny_reward_model)))
+    model = engine.reader.model
+    assert engine.describe()["linear"] == "oneDNN, laid out once (14 layers)"
+    assert type(model.score) is torch.nn.Linear  # a head has few outputs
+    shared = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Embedding(4, 4))
+    shared[1].weight = shared[0].weight
+    half = torch.nn.Linear(4, 4, dtype=torch.bfloat16)
+    assert prepacked.prepack(torch.nn.ModuleList([shared, half])) == 0
+    layer = torch.nn.Linear(33, 17)
+    given = torch.randn(2, 5, 33)
+    plain = weakref.ref(layer)
+    with torch.inference_mode():
+        expected, packed = layer(given), prepacked.pack(layer)
+        del layer
+        assert plain() is None  # its weights are let go
+        assert torch.allclose(packed(given), expected, atol=1e-6)
+
+
+def test_a_group_seen_long_ago_is_planned_as_if_it_shared_nothing():
+    from array import array
+
+    found = Groups()
+    for i in range(5000):
+        found.add(i, f"g{i}", array("i", [1, 2, i]))
+    found.add(5000, "g0", array("i", [1, 2, 3, 4]))
+    found.add(5001, "g4999", array("i", [1, 2, 3, 4]))
+    first, *rest = found.packed(budget=5)
+    assert first == (4999, 5001)
+    assert (5000,) in rest
