@@ -216,8 +216,11 @@ def compared(result: Result) -> dict[str, Any]:
     return content
 
 
-def json_schema(kind: str) -> dict[str, Any]:
-    """The JSON Schema of a file format: `result`, `samples` (one row), `suite` or `scorer` (TOML cards)."""
+def json_schema(kind: str, more: Mapping[str, type[BaseModel]] | None = None) -> dict[str, Any]:
+    """The JSON Schema of a file format: `result`, `samples` (one row), `suite` or `scorer` (TOML cards).
+
+    `more`: formats that are not known here, by name.
+    """
     from rmeval.cards import ScorerCard, SuiteCard
 
     models: dict[str, type[BaseModel]] = {
@@ -225,6 +228,7 @@ def json_schema(kind: str) -> dict[str, Any]:
         "samples": samples.SampleRow,
         "suite": SuiteCard,
         "scorer": ScorerCard,
+        **(more or {}),
     }
     if kind not in models:
         raise UsageError(f"unknown schema {kind!r}. {near_miss(kind, models)} Known: {', '.join(sorted(models))}.")

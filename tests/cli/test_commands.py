@@ -228,7 +228,7 @@ def test_show_a_scorer():
     assert "Longer is better" in rmeval("show", "length").stdout
 
 
-@pytest.mark.parametrize("kind", ["result", "samples", "suite", "scorer"])
+@pytest.mark.parametrize("kind", ["result", "samples", "suite", "scorer", "submission", "verified"])
 def test_schema_is_json_schema(kind):
     schema = rmeval("schema", kind).document
     assert schema["type"] == "object"

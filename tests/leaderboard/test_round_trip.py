@@ -5,15 +5,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import multiprocessing
 import os
 import random
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
-from multiprocessing.queues import Queue
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import made_results
@@ -139,6 +135,7 @@ def test_a_submission_of_an_older_schema_is_read_verified_and_ranked(
     assert suite.entries[0].value == pytest.approx(content["headline"]["value"], abs=1e-12)
 
 
+@pytest.mark.fault("F57")
 def test_f57_an_unknown_schema_is_rejected_with_its_code(toy: Path, tmp_path: Path) -> None:
     assert rmeval("run", "random", "--suite", "toy-pairs", "--data", toy, "--out", tmp_path / "results").code == 0
     [path] = (tmp_path / "results").rglob("*[0-9a-f].json")
@@ -167,6 +164,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.fault("F51")
 def test_f51_two_gigabytes_are_rejected_in_two_seconds_and_300_megabytes(toy: Path, tmp_path: Path) -> None:
     assert rmeval("run", "random", "--suite", "toy-pairs", "--data", toy, "--out", tmp_path / "results").code == 0
     [path] = (tmp_path / "results").rglob("*[0-9a-f].json")
@@ -190,71 +188,3 @@ def test_f51_two_gigabytes_are_rejected_in_two_seconds_and_300_megabytes(toy: Pa
         assert codes == ["unreadable"]
         assert seconds < 2
         assert megabytes < 300
-
-
-# --- F55: at the same time --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_f55_of_two_processes_one_submits_and_the_other_is_told(toy: Path, tmp_path: Path) -> None:
-    """Both send another result of the same name at one moment: one stands, whole; the other exits with a conflict."""
-    paths = []
-    for seed in (0, 1):
-        out = tmp_path / f"results-{seed}"
-        assert rmeval("run", "random", "--suite", "toy-pairs", "--data", toy, "--out", out, "--seed", seed).code == 0
-        [path] = out.rglob("*[0-9a-f].json")
-        draft = results.as_draft(results.read(path))
-        rows = results.load_result(path).judgements
-        shutil.rmtree(out)
-        scorer = draft.scorer.model_copy(update={"seed": seed})  # another question, so another id
-        paths.append(results.write(replace(draft, scorer=scorer), rows, out))
-    subs = tmp_path / "subs"
-    context = multiprocessing.get_context("spawn")
-    ready, answers = context.Barrier(2), context.Queue()
-    senders = [context.Process(target=_submit, args=(str(path), str(subs), ready, answers)) for path in paths]
-    for one in senders:
-        one.start()
-    found = dict(answers.get(timeout=120) for _ in senders)
-    for one in senders:
-        one.join()
-    said = [found[str(path)] for path in paths]
-    assert sorted(code for code, _ in said) == [0, 2]
-    [conflict] = [text for code, text in said if code == 2]
-    assert "holds another result of random on toy-pairs" in conflict
-    [winner] = [path for path, (code, _) in zip(paths, said, strict=True) if code == 0]
-    opened = open_submission(subs / "random" / "toy-pairs")
-    assert opened.view.path.read_bytes() == winner.read_bytes()
-    assert not [p for p in subs.rglob("*") if p.name.endswith(".tmp")]
-
-
-def _submit(path: str, subs: str, ready: Barrier, answers: Queue[tuple[str, tuple[int, str]]]) -> None:
-    ready.wait(timeout=120)
-    said = rmeval("submit", path, "--submissions", subs)
-    answers.put((path, (said.code, said.stderr)))
-
-
-@pytest.mark.slow
-def test_f55_the_board_is_never_half_written(toy: Path, tmp_path: Path) -> None:
-    """Two processes build the same board over and over while a third reads it."""
-    assert rmeval("run", "random", "--suite", "toy-pairs", "--data", toy, "--out", tmp_path / "results").code == 0
-    site = tmp_path / "site"
-    build([tmp_path / "results"], site)
-    context = multiprocessing.get_context("spawn")
-    started = context.Barrier(3)
-    writers = [context.Process(target=_build, args=(str(tmp_path / "results"), str(site), started)) for _ in range(2)]
-    for one in writers:
-        one.start()
-    reads = 0
-    started.wait(timeout=120)
-    while any(one.is_alive() for one in writers):
-        assert json.loads((site / "leaderboard.json").read_text())["suites"][0]["entries"]
-        assert (site / "index.html").read_text().rstrip().endswith("</html>")
-        reads += 1
-    assert [one.exitcode for one in writers] == [0, 0]
-    assert reads > 10
-
-
-def _build(found: str, site: str, started: Barrier) -> None:
-    started.wait(timeout=120)
-    for _ in range(2):
-        build([Path(found)], Path(site))

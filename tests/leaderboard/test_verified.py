@@ -46,6 +46,7 @@ def levels(submissions: Path, file: Path) -> dict[str, str]:
 # --- F56: a made-up share ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("F56")
 def test_f56_sixty_examples_find_five_per_cent_made_up_with_probability_95(tmp_path: Path) -> None:
     """The real scorer scores all examples again once; every seed then looks at the sixty that `audit` would draw."""
     view = results.load_result(ran("random", "arithmetic", tmp_path))
@@ -64,6 +65,7 @@ def test_f56_sixty_examples_find_five_per_cent_made_up_with_probability_95(tmp_p
     assert caught / trials >= 0.95
 
 
+@pytest.mark.fault("F56")
 def test_the_command_fails_where_made_up_scores_are_drawn(random_run: Path, tmp_path: Path) -> None:
     view = results.load_result(random_run)
     chance = random.Random(1)
@@ -194,6 +196,7 @@ def test_names_that_differ_in_case_are_flagged(submissions: Path, random_run: Pa
     assert "copied: the same scores as random-step, up to scale and shift" in flags, "whatever id it states"
 
 
+@pytest.mark.fault("F56")
 def test_f56_a_copy_is_found_in_any_order_and_scale(submissions: Path, random_run: Path, tmp_path: Path) -> None:
     view = results.load_result(random_run)
     rows = [
