@@ -130,7 +130,7 @@ class Killed(BaseException):
 @pytest.mark.fault("F19")
 def test_f19_a_killed_run_resumes_and_ends_equal(tiny_reward_model, tmp_path, monkeypatch):
     examples = many(40)
-    scorer, engine = model(tiny_reward_model, batch_tokens=200)
+    scorer, engine = model(tiny_reward_model, batch_tokens=120)
     undisturbed = runner.run(examples, scorer, engine)
     batches = len(engine.plan([r for _, v in views(examples, scorer) for r in next(scorer.score(v))]).batches)
     assert batches > 10
@@ -148,7 +148,7 @@ def test_f19_a_killed_run_resumes_and_ends_equal(tiny_reward_model, tmp_path, mo
         with pytest.raises(Killed):
             runner.run(examples, scorer, engine, store)
         monkeypatch.setattr(TransformersEngine, "run", plain)
-        resumed = runner.run(examples, *model(tiny_reward_model, batch_tokens=200), store)
+        resumed = runner.run(examples, *model(tiny_reward_model, batch_tokens=120), store)
     assert resumed.judgements == undisturbed.judgements  # to the last bit
     assert resumed.counts.cached > 0
     assert resumed.counts.cached + resumed.counts.computed == undisturbed.counts.computed

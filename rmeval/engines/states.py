@@ -25,6 +25,7 @@ from typing import Any
 from rmeval.engines import attention
 from rmeval.engines.checkpoint import Checkpoint
 from rmeval.engines.prefix_tree import Packed, pack
+from rmeval.progress import note
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1, "float16": 0.02}
 """Largest accepted difference between the two ways, as a share of the length of a hidden state, by dtype."""
@@ -80,6 +81,7 @@ class States:
                     raise
                 torch.cuda.empty_cache()
                 self.most = max(1, min(self.most, one.size) // 2)
+                note(f"out of memory with {one.size:,} tokens at once: at most {self.most:,} from here on")
         return torch.cat([found[i] for i in wanted])
 
     def _passes(self, rows: Sequence[list[int]], groups: Sequence[str], todo: Sequence[int]) -> list[_Pass]:
@@ -131,6 +133,7 @@ class States:
         self.shares = not self.why
         if self.why:
             attention.give_up(self.body)
+            note(f"texts of a prompt group do not share what they begin with: {self.why}")
 
     def _try(self, head: Callable[[Any], Any]) -> None:
         import torch

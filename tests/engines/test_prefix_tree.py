@@ -124,7 +124,7 @@ def test_layers_beside_a_backbone_share_too(tmp_path):
     assert together.describe()["layout"] == "prefix tree"
 
 
-def test_a_model_that_sees_its_neighbours_is_found_out_and_padded(tmp_path, monkeypatch):
+def test_a_model_that_sees_its_neighbours_is_found_out_and_padded(tmp_path, monkeypatch, capsys):
     """What is wrong here is the attention itself: a branch sees its own tokens only."""
     folder = tiny.classifier(tmp_path)
     alone = one_by_one(folder, [text for _, text in groups()])
@@ -139,6 +139,7 @@ def test_a_model_that_sees_its_neighbours_is_found_out_and_padded(tmp_path, monk
     assert [reply.values[0][0] for reply in engine.run(requests(groups()))] == pytest.approx(alone, abs=1e-5)
     assert engine.describe()["layout"].startswith("padded: the two ways differ by")
     assert engine.describe()["drift"] > 1e-3
+    assert "do not share what they begin with: the two ways differ" in capsys.readouterr().err
     with pytest.raises(CheckFailed, match=r"share=false"):  # where the way is part of a score's key
         TransformersEngine(Checkpoint(str(folder)), dtype="bfloat16").run(requests(groups()[:2]))
 
@@ -179,7 +180,7 @@ def test_groups_are_planned_whole_and_counted_once(tiny_reward_model):
         assert found == pytest.approx([alone[i] for i in batch], abs=1e-5)
 
 
-def test_out_of_memory_halves_the_pass_and_loses_nothing(tiny_reward_model):
+def test_out_of_memory_halves_the_pass_and_loses_nothing(tiny_reward_model, capsys):
     engine = TransformersEngine(Checkpoint(str(tiny_reward_model)))
     asked = requests(groups())
     expected = [reply.values[0][0] for reply in engine.run(asked)]
@@ -193,6 +194,7 @@ def test_out_of_memory_halves_the_pass_and_loses_nothing(tiny_reward_model):
     hook = engine.reader.states.body.register_forward_pre_hook(full, with_kwargs=True)
     assert [reply.values[0][0] for reply in engine.run(asked)] == pytest.approx(expected, abs=1e-5)
     assert engine.reader.states.most <= 90
+    assert "tokens at once: at most" in capsys.readouterr().err
     over = [size for size in sizes if size > 90]
     assert sizes[: len(over)] == over  # the smaller size holds from then on
     hook.remove()
