@@ -265,8 +265,9 @@ def test_a_fault_of_one_request_is_its_own():
 
 
 def test_requests_that_fail_in_a_row_stop_the_run():
-    with JudgeServer(Status(500, {"message": "out of order"})) as server:
-        with pytest.raises(CheckFailed, match="10 requests in a row failed, the last with HTTP 500: out of order"):
+    said = r"10 requests in a row failed, the last with HTTP 500: out of order\. What was"  # one full stop
+    with JudgeServer(Status(500, {"message": "out of order."})) as server:
+        with pytest.raises(CheckFailed, match=said):
             engine(server, attempts=1, concurrency=2).run(many(500))
         assert 10 <= len(server.calls) <= 12
 

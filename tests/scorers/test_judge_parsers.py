@@ -227,6 +227,8 @@ def test_the_ratings_that_the_official_pattern_gets_wrong(text: str, official: f
         ("Rating: [8]", (1, 10), 8),
         ("Rating - 8", (1, 10), 8),
         ("Final Score = 7", (1, 10), 7),
+        ("Rating\uff1a8", (1, 10), 8),  # a colon of Chinese and Japanese
+        ("Rating\uff1a8\u20139", (1, 10), None),
         ("Rating: 8\n\nIt has 2 flaws.", (1, 10), 8),
         ("Helpfulness rating: 8\nAccuracy rating: 6\nOverall rating: 7", (1, 10), 7),
         ("The response is thorough.\n\n9", (1, 10), 9),
@@ -316,6 +318,7 @@ def test_official_rules_for_ratings(parser: str, text: str, expected: float | No
         ("**A**: 7\n**B**: 3.5", (7, 3.5)),
         ("[[A: 7, B: 3]]", (7, 3)),
         ("Response (A) = 7/10; response b -> 2", (7, 2)),
+        ("A\uff1a7\uff0cB\uff1a3", (7, 3)),
         ('{"A": 7, "B": 3}', (7, 3)),
         ('{"scores": {"Response A": 7, "b": "3/10"}, "best": "A"}', (7, 3)),
         ('{"best": "A"} A: 7, B: 3', (7, 3)),

@@ -200,7 +200,7 @@ class _Calls(Generic[Item, Got]):
                 return
             self.asker.faulty(got)
             if got.scope == "run":
-                raise CheckFailed(f"{self.asker.who}: {got}. {KEPT}")
+                raise CheckFailed(f"{self.asker.who}: {str(got).rstrip('.')}. {KEPT}")
             wait = self._wait(got, attempt)
             if wait is None or max(loop.time() + wait, self._paused_until) > end:
                 self._hand_over(i, self.asker.failed(item, got, attempt), got)
@@ -222,7 +222,7 @@ class _Calls(Generic[Item, Got]):
         self.line.put((i, got))
         self._lines.release()
         if why:
-            raise CheckFailed(f"{self.asker.who}: stopped, since {why}. {KEPT}")
+            raise CheckFailed(f"{self.asker.who}: stopped, since {why.rstrip('.')}. {KEPT}")
 
 
 def _first(fault: BaseException) -> BaseException:

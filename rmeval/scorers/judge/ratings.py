@@ -51,7 +51,7 @@ _FILLER = (
 )
 _NAMED = re.compile(
     r"\b(?:ratings?|scores?|grade|rated?|give)\b(?:\s*[-\u2013\u2014\u2212]\s)?"
-    rf"(?:[\s:=*_`\"'\u2019(\[{{|>\u2192]|\b(?:{_FILLER})\b){{0,40}}"
+    rf"(?:[\s:\uff1a=*_`\"'\u2019(\[{{|>\u2192]|\b(?:{_FILLER})\b){{0,40}}"
     r"(?=(?P<rest>[-+\u2013\u2212]?[0-9][^\n]{0,40}))",
     re.IGNORECASE,
 )
@@ -299,7 +299,7 @@ def _listed(text: str, names: Sequence[str], scale: Scale) -> dict[str, list[flo
         return found
     plain = re.sub(r"[*_`]|\[\[|\]\]", "", _without_scale(text, scale))
     for name in names:
-        named = rf"(?<!\w){_NOUN}\(?{_either_case(name)}\)?\s*(?:[:=\u2192]|->)\s*"
+        named = rf"(?<!\w){_NOUN}\(?{_either_case(name)}\)?\s*(?:[:\uff1a=\u2192]|->)\s*"
         number = r"(?=(?P<rest>[-+\u2013\u2212]?[0-9][^\n]{0,40}))"
         matches = re.finditer(named + number, plain)
         found[name] = [_leading(match["rest"], scale) for match in matches]
