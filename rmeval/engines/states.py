@@ -18,7 +18,7 @@ from __future__ import annotations
 import inspect
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,12 +84,18 @@ class States:
                 note(f"out of memory with {one.size:,} tokens at once: at most {self.most:,} from here on")
         return torch.cat([found[i] for i in wanted])
 
-    def _passes(self, rows: Sequence[list[int]], groups: Sequence[str], todo: Sequence[int]) -> list[_Pass]:
-        lengths = {i: len(rows[i]) for i in todo}
-        if not self.shares:
-            return [_Pass(part, len(part) * max(lengths[i] for i in part)) for part in _padded(lengths, self.most)]
-        packed = pack([rows[i] for i in todo], [groups[i] for i in todo], self.most)
-        return [_Pass([todo[i] for i, *_ in one.offsets()], one.length, one, list(todo)) for one in packed]
+    def _passes(self, rows: Sequence[list[int]], groups: Sequence[str], todo: Sequence[int]) -> Iterator[_Pass]:
+        apart: dict[int, list[int]] = {}
+        for i in todo:
+            apart.setdefault(_stretch(self.body.config.get_text_config(), len(rows[i])), []).append(i)
+        for texts in apart.values():
+            lengths = {i: len(rows[i]) for i in texts}
+            if not self.shares:
+                for part in _padded(lengths, self.most):
+                    yield _Pass(part, len(part) * max(lengths[i] for i in part))
+                continue
+            for one in pack([rows[i] for i in texts], [groups[i] for i in texts], self.most):
+                yield _Pass([texts[i] for i, *_ in one.offsets()], one.length, one, texts)
 
     def _run(self, one: _Pass, rows: Sequence[list[int]], kept: Sequence[Sequence[int]]) -> dict[int, Any]:
         """Hidden states [its places, width] of each text of a pass."""
@@ -219,6 +225,20 @@ def _padded(lengths: Mapping[int, int], most: int) -> list[list[int]]:
         else:
             found.append([i])
     return found
+
+
+def _stretch(config: Any, length: int) -> int:
+    """What the rotary angles of a text depend on beside its tokens' places: texts that differ cannot share a pass.
+
+    `longrope` (Phi) turns to other frequencies beyond a length, `dynamic` has its own for each length beyond.
+    """
+    rope = getattr(config, "rope_parameters", None) or {}
+    for one in [rope, *rope.values()]:
+        kind = one.get("rope_type") if isinstance(one, dict) else None
+        if kind in ("longrope", "dynamic"):
+            most = one.get("original_max_position_embeddings") or config.max_position_embeddings
+            return 0 if length <= most else 1 if kind == "longrope" else length
+    return 0
 
 
 def _index(places: Sequence[int], device: str) -> Any:
