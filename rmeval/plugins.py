@@ -157,6 +157,7 @@ ENGINES = Registry(
         "transformers": "rmeval.engines.transformers:TransformersEngine",
         "openai": "rmeval.engines.openai:OpenAIEngine",
         "http": "rmeval.engines.http:HttpEngine",
+        "vllm": "rmeval.engines.vllm:VllmEngine",
     },
 )
 

@@ -175,15 +175,16 @@ class Checkpoint:
         return f"sha256:{digest.hexdigest()}"
 
     @property
-    def at_hand(self) -> bool:
-        """Whether its weights lie on this machine; nothing is fetched to find out."""
-        if self.folder is not None:
-            return any(self.folder.glob("*.safetensors"))
-        from huggingface_hub import try_to_load_from_cache
+    def weight_bytes(self) -> int:
+        """Size of its weights where they lie on this machine, else 0; nothing is fetched to find out."""
+        folders = [self.folder] if self.folder is not None else []
+        if self.folder is None:
+            from huggingface_hub import try_to_load_from_cache
 
-        names = ("model.safetensors", "model.safetensors.index.json")
-        found = (try_to_load_from_cache(self.source, name, revision=self.revision) for name in names)
-        return any(isinstance(path, str) for path in found)
+            names = ("model.safetensors", "model.safetensors.index.json")
+            found = (try_to_load_from_cache(self.source, name, revision=self.revision) for name in names)
+            folders = [Path(path).parent for path in found if isinstance(path, str)]
+        return sum(path.stat().st_size for folder in folders for path in folder.glob("*.safetensors"))
 
     def refuse_unless_loadable(self) -> None:
         """Raise `UsageError` for what could never score, before any weight is read."""

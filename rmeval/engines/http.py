@@ -29,7 +29,7 @@ from datetime import UTC, datetime
 from itertools import cycle
 from typing import Any
 
-from rmeval.engines import pooling
+from rmeval.engines import parity, pooling
 from rmeval.engines.checkpoint import Checkpoint
 from rmeval.engines.openai import calls, policy
 from rmeval.engines.openai.calls import Transport
@@ -39,7 +39,7 @@ from rmeval.engines.openai.secrets import Key, endpoint, key_for
 from rmeval.engines.openai.wire import Unreadable
 from rmeval.engines.pooling import Api
 from rmeval.engines.texts import LaidOut, Texts
-from rmeval.engines.transformers import Lint, TransformersEngine, Truncation
+from rmeval.engines.transformers import Lint, Truncation
 from rmeval.errors import CheckFailed, UsageError
 from rmeval.progress import note
 from rmeval.types import JSON, Plan, Reply, Request
@@ -48,12 +48,8 @@ READING = 1
 """Goes into the fingerprint: raise it when the same answer would be read differently."""
 _RAW = {"headers": {"X-Stainless-Raw-Response": "true"}}
 """Has the library give the response as it came, as its `with_raw_response` does for calls that it knows."""
-PROBES = 4
-"""Texts that a server is looked at with."""
 SAME = 1e-5
 """How far two answers to one text may be apart and still be called the same."""
-PARITY = {"float32": 1e-4, "float16": 0.02, "bfloat16": 0.1}
-"""How far a server's output may be from ours in float32, by its dtype: in outputs, and above 1 in parts of them."""
 
 
 class HttpEngine:
@@ -69,7 +65,7 @@ class HttpEngine:
         api: str = "auto",
         served: str = "",
         dtype: str = "auto",
-        parity: str = "auto",
+        check: parity.Check = "auto",
         key_env: str = "VLLM_API_KEY",
         batch_size: int = 8,
         concurrency: int = 16,
@@ -87,16 +83,14 @@ class HttpEngine:
 
         `base_url` may name several servers, with commas between. `api` is classify, pooling or get_reward, and follows
         from checkpoint and address unless said; `served` is what the servers call the model. `dtype` is what they run
-        in, which is how near they must come to the weights at hand; `parity=off` trusts them. `batch_size` texts go
+        in, which is how near they must come to the weights at hand; `check=off` trusts them. `batch_size` texts go
         into one call. The rest means what it means for a judge's server (`calls.Transport`), and for texts what it
         means for the transformers engine.
         """
         if not base_url:
             raise UsageError("--engine http: say where the servers are: --base-url http://127.0.0.1:8000[,URL...]")
-        if parity not in ("auto", "off"):
-            raise UsageError(f"engine.parity={parity!r}: auto, or off")
-        if dtype not in ("auto", *PARITY):
-            raise UsageError(f"engine.dtype={dtype!r}: one of auto, {', '.join(PARITY)}")
+        if dtype not in ("auto", *parity.ALLOWED):
+            raise UsageError(f"engine.dtype={dtype!r}: one of auto, {', '.join(parity.ALLOWED)}")
         if not 1 <= batch_size <= 1000:
             raise UsageError(f"engine.batch_size={batch_size}: from 1 to 1000")
         self.checkpoint = checkpoint
@@ -106,7 +100,7 @@ class HttpEngine:
         self.transport = Transport(concurrency, attempts, timeout, deadline, max_wait, backoff, give_up)
         self.transport.refuse_unusable()
         self.texts = Texts(checkpoint, device="cpu", max_length=max_length, truncation=truncation, lint=lint)
-        self.checked = parity == "auto" and checkpoint.at_hand
+        self.checked = parity.wanted(checkpoint, check)
         self._found: dict[str, JSON] = {}
         self._faults: Counter[str] = Counter()
 
@@ -176,17 +170,11 @@ class HttpEngine:
 
     def _probes(self, rows: Sequence[LaidOut]) -> list[_Probe]:
         """A few of the shortest texts, with what our own weights say of them where they are at hand."""
-        kept = list({tuple(row.ids): row for row in sorted(rows, key=lambda row: len(row.ids))}.values())[:PROBES]
+        few = parity.shortest(rows)
         if not self.checked:
-            return [_Probe(row, None) for row in kept]
-        here = TransformersEngine(self.checkpoint, dtype="float32", device="cpu", share=False)
-        try:
-            read = [self._as_read(row) for row in kept]
-            every = [list(range(len(ids))) if self.api == "pooling" else [len(ids) - 1] for ids in read]
-            values = here.reader.read(read, every, "head", "marks" if self.api == "pooling" else "last")
-        finally:
-            here.release()
-        return [_Probe(row, value) for row, value in zip(kept, values, strict=True)]
+            return [_Probe(row, None) for row in few]
+        values = parity.here(self.checkpoint, [self._as_read(row) for row in few], every=self.api == "pooling")
+        return [_Probe(row, value) for row, value in zip(few, values, strict=True)]
 
     def _as_read(self, row: LaidOut) -> list[int]:
         """The ids that a server makes of a text: those that it is sent, or those of its own tokenizer."""
@@ -364,7 +352,7 @@ class _Asker:
         """Asked both ways, the answers must differ by the activation, or at least not look like what one makes."""
         on = await self._surely(server, rows, activation=True)
         flat = [place for values in raw for place in values]
-        if _largest(raw, on) > SAME or not pooling.seem_activated(flat):
+        if parity.apart(raw, on, relative=False) > SAME or not pooling.seem_activated(flat):
             return
         raise CheckFailed(
             f"{server}: its outputs look like probabilities ({_shown(flat)}), and are the same whether an activation "
@@ -373,22 +361,17 @@ class _Asker:
         )
 
     def _check_parity(self, server: str, raw: pooling.Read) -> None:
+        engine = self.engine
         here = [probe.here or [] for probe in self.probes]
-        apart = _largest(raw, here, relative=True)
-        self.engine.learned(parity_difference=round(apart, 9) if math.isfinite(apart) else None)
-        if apart <= PARITY[self.engine.dtype]:
+        found = parity.apart(raw, here)
+        engine.learned(parity_difference=found if math.isfinite(found) else None)
+        if found <= parity.ALLOWED[engine.dtype]:
             return
-        pairs = [(a, b) for theirs, ours in zip(raw, here, strict=True) for a, b in zip(theirs, ours, strict=False)]
-        said = f"{_shown([a for a, _ in pairs])} there, {_shown([b for _, b in pairs])} by the weights at hand"
-        why = "other weights, another head, or another dtype than -a engine.dtype says"
-        if all(_near(a, pooling.activated(b)) for a, b in pairs):
-            why = "it applies an activation: start it with --pooler-config '{\"use_activation\": false}'"
-        elif self.engine.api == "get_reward":
-            why = f"{why}; or its tokenizer makes other tokens of a text, or its scores are normalised"
+        more = "; or its tokenizer makes other tokens of a text, or it normalises" if engine.api == "get_reward" else ""
         raise CheckFailed(
-            f"{server}: its outputs are not those of {self.engine.checkpoint.name} ({said}; apart by {apart:.2g}, and "
-            f"{PARITY[self.engine.dtype]:g} is allowed in {self.engine.dtype}): {why}. Nothing was scored; to go on "
-            "all the same: -a engine.parity=off"
+            f"{server}: its outputs are not those of {engine.checkpoint.name} (apart by {found:.2g}, and "
+            f"{parity.ALLOWED[engine.dtype]:g} is allowed in {engine.dtype}): {parity.why(raw, here)}{more}. Nothing "
+            "was scored; to go on all the same: -a engine.check=off"
         )
 
 
@@ -423,22 +406,6 @@ def _api_and_servers(checkpoint: Checkpoint, base_url: str, api: str) -> tuple[A
 def _placed(api: Api, row: LaidOut, values: list[list[float]]) -> list[list[float]]:
     """The numbers at the places that are read."""
     return [values[place] if place >= 0 else [] for place in row.places] if api == "pooling" else values
-
-
-def _largest(some: pooling.Read, others: pooling.Read, *, relative: bool = False) -> float:
-    """The largest difference of two readings of the same texts; infinite where they have other shapes."""
-    worst = 0.0
-    for a, b in zip(some, others, strict=True):
-        if [len(place) for place in a] != [len(place) for place in b]:
-            return math.inf
-        for x, y in ((x, y) for one, other in zip(a, b, strict=True) for x, y in zip(one, other, strict=True)):
-            apart = abs(x - y) / (max(1.0, abs(y)) if relative else 1.0)
-            worst = max(worst, apart if not math.isnan(apart) else math.inf)
-    return worst
-
-
-def _near(some: Sequence[float], others: Sequence[float]) -> bool:
-    return len(some) == len(others) and all(abs(a - b) < 0.02 for a, b in zip(some, others, strict=True))
 
 
 def _shown(rows: Sequence[Sequence[float]]) -> str:

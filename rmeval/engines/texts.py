@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from rmeval.engines.encoding import Encoded
 from rmeval.engines.transformers import TransformersEngine
-from rmeval.types import JSON, Plan, Reply, Request
+from rmeval.engines.writing import Written
+from rmeval.types import JSON, Finish, Plan, Reply, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,24 @@ class Texts(TransformersEngine):
             places = last if request.at in ("last", "next") else tuple(self._kept_places(encoded))
             found.append(LaidOut(encoded, ids, places))
         return found
+
+    @cached_property
+    def stops(self) -> frozenset[int]:
+        """The ids that end what a language model writes."""
+        from transformers import GenerationConfig
+
+        try:
+            said = GenerationConfig.from_pretrained(
+                self.checkpoint.source, revision=self.checkpoint.revision
+            ).eos_token_id
+        except OSError:  # a checkpoint need not have one
+            said = None
+        ends = {self.tokenizer.eos_token_id, self.encoder.turn_end, *(said if isinstance(said, list) else [said])}
+        return frozenset(int(token) for token in ends if token is not None)
+
+    def said(self, row: LaidOut, ids: list[int], finish: Finish) -> Reply:
+        """The reply of a language model that wrote these ids after a text."""
+        return self._said(row.encoded, row.ids, Written(ids, finish=finish), self.stops)
 
     def one_by_one(self, requests: Sequence[Request]) -> Plan:
         """The plan in the order of the requests, so that candidates of one prompt follow each other, each by itself."""

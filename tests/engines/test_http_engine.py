@@ -188,14 +188,16 @@ def test_softmax_over_labels_is_seen_without_weights(two_labels, tmp_path):
 
 def test_other_weights_stop_the_run_unless_they_are_trusted(scalar):
     with RewardServer(scalar, scale=1.01) as server:
-        with pytest.raises(CheckFailed, match=r"are not those of scalar .* allowed in float32"):
+        with pytest.raises(
+            CheckFailed, match=r"are not those of scalar .* allowed in float32\): .* there, .* here: other weights"
+        ):
             engine(scalar, server.url).run([request(text) for text in TEXTS])
         assert len(server.bodies("/classify")) == 2  # nothing was scored
         close(
             engine(scalar, server.url, dtype="bfloat16").run([request("good")]),
             [((1.01 * here(scalar, ["good"])[0][0][0],),)],
         )
-        [reply] = engine(scalar, server.url, parity="off").run([request("good")])
+        [reply] = engine(scalar, server.url, check="off").run([request("good")])
         assert reply.reason is None
 
 
@@ -236,7 +238,7 @@ def test_what_fails_for_a_while_is_asked_again(scalar):
 def test_one_text_that_is_refused_takes_none_of_its_neighbours_with_it(scalar):
     with RewardServer(scalar, most=40) as server:
         texts = [*TEXTS, "good " * 60]
-        replies = engine(scalar, server.url, parity="off", batch_size=8).run([request(text) for text in texts])
+        replies = engine(scalar, server.url, check="off", batch_size=8).run([request(text) for text in texts])
     assert [reply.reason for reply in replies] == [None] * len(TEXTS) + ["truncated"]
     close(replies[:-1], here(scalar))
 
@@ -310,7 +312,7 @@ def test_without_weights_at_hand_the_servers_are_part_of_what_was_asked(scalar, 
         ({"base_url": "http://x", "engine": {"api": "pooling"}}, "one row of numbers per text"),
         ({"base_url": "http://x", "engine": {"api": "rerank"}}, "one of auto"),
         ({"base_url": "http://x", "engine": {"concurrency": 0}}, "from 1 to 1000"),
-        ({"base_url": "http://x", "engine": {"parity": "maybe"}}, "auto, or off"),
+        ({"base_url": "http://x", "engine": {"check": "maybe"}}, "engine.check"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_before_any_call(scalar, options, said):
