@@ -75,9 +75,9 @@ def test_a_text_scores_as_if_it_were_alone(tmp_path, kind):
 @pytest.mark.parametrize("share", [True, False])
 def test_angles_that_depend_on_the_longest_text_do_not_reach_others(tmp_path, share):
     """Phi's long texts have frequencies of their own, which transformers picks by the longest text of a pass."""
-    factors = {"short_factor": [1.0] * 4, "long_factor": [3.0] * 4, "type": "longrope"}
-    rope = {**factors, "rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 12}
-    folder = tiny.classifier(tmp_path, kind="phi3", rope_parameters=rope, max_position_embeddings=256)
+    rope = {"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 4, "long_factor": [3.0] * 4}
+    limits = {"max_position_embeddings": 256, "original_max_position_embeddings": 12}
+    folder = tiny.classifier(tmp_path, kind="phi3", rope_parameters=rope, **limits)
     cases = [(group, text) for group, text in groups() if group != "many"]
     alone = one_by_one(folder, [text for _, text in cases])
     engine = TransformersEngine(Checkpoint(str(folder)), share=share)
