@@ -221,6 +221,19 @@ def cluster_of(prompt: tuple[Message, ...]) -> str:
     return hashlib.sha256(turns.encode()).hexdigest()[:16]
 
 
+def cluster_named(name: str) -> str:
+    """A column's value as the name of a cluster: itself, or its digest where it is a text, which no result may hold.
+
+    A name has at most two words and 64 characters.
+
+    >>> cluster_named("q-17"), cluster_named("What is 2+2?")
+    ('q-17', '52cb6b5e4a038af1')
+    """
+    if len(name) <= 64 and len(name.split()) <= 2:
+        return name
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
 def _shape(value: Any) -> str:
     if isinstance(value, list):
         return f"a list of {len(value)}" if value else "an empty list"

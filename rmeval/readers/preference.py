@@ -20,7 +20,16 @@ from typing import Any, TypeAlias
 
 from rmeval.cards import Layout, SuiteCard
 from rmeval.errors import UsageError, near_miss
-from rmeval.readers.fields import BadRow, cluster_of, conversation, response, shared_prompt, text_of, value_of
+from rmeval.readers.fields import (
+    BadRow,
+    cluster_named,
+    cluster_of,
+    conversation,
+    response,
+    shared_prompt,
+    text_of,
+    value_of,
+)
 from rmeval.readers.rows import Row, faults_message, refuse
 from rmeval.types import Candidate, Example, Labels, Message
 
@@ -196,7 +205,7 @@ def read_examples(
             key = _name(get("id", columns), "id") or f"{subset}/{columns['row']}"
             prompt, candidates, labels = body(get)
             group = _name(get("group"), "group") or ""
-            cluster = _name(get("cluster"), "cluster") or cluster_of(prompt)
+            cluster = cluster_named(_name(get("cluster"), "cluster") or "") or cluster_of(prompt)
             slices = _slices(card, columns)
             candidates = _written_by(candidates, get("models"))
         except BadRow as fault:

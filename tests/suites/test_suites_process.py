@@ -283,3 +283,12 @@ def test_prmbench_counts(dev_data):
         "wrong steps listed past the end of a solution, which are dropped: 151, in 100 rows, of which none left in 16",
         "blank steps, which stand as they are since labels count them: 15",
     )
+
+
+def test_the_cluster_of_prmbench_is_no_text():
+    """Its card clusters by the original question; a result holds the digest of it, and the same rows stay together."""
+    found = [one.cluster for one in load_suite(PRM).load(sample_file(PRM)).examples]
+    questions = {row["original_question"] for row in sample(PRM)}
+    assert not set(found) & questions
+    assert len(set(found)) == len(questions)
+    assert all(len(cluster) == 16 for cluster in found)
