@@ -16,14 +16,20 @@ from rmeval.cli import output
 def report(
     results: Annotated[list[Path], typer.Argument(help="Result files.", metavar="RESULT...")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("report.html"),
+    probe: Annotated[
+        list[Path] | None,
+        typer.Option(help="Also show what `rmeval probe ... -o DIR` wrote of these results: DIR, or its NAME.json."),
+    ] = None,
     markdown: Annotated[Path | None, typer.Option(help="Also write Markdown, for a model card.")] = None,
 ) -> None:
     """Show one result or several as a single page that needs nothing else: parts, margins, calibration, length."""
     from rmeval.leaderboard import report as make
+    from rmeval.leaderboard.probed import read_probes
     from rmeval.results import load_result, write_whole
 
     views = [load_result(path) for path in results]
-    write_whole(out, make.html(views).encode("utf-8"))
+    probes = read_probes(probe or (), [view.result for view in views])
+    write_whole(out, make.html(views, probes).encode("utf-8"))
     output.line(f"page: {out}")
     if markdown is not None:
         write_whole(markdown, make.markdown(views).encode("utf-8"))

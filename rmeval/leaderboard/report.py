@@ -1,6 +1,6 @@
 """One result or several as a single page, and as Markdown for a model card.
 
-    html(views) -> str        one file: style inside, no script, nothing asked for from elsewhere
+    html(views, probes) -> str   one file: style and figures inside, no script, nothing asked for from elsewhere
     markdown(views) -> str
 
 Results of one suite are compared with each other, paired; the pieces are those of the board's pages.
@@ -21,6 +21,7 @@ from rmeval.errors import UsageError
 from rmeval.leaderboard.chart import Axis, axis
 from rmeval.leaderboard.detail import detail
 from rmeval.leaderboard.page import TEMPLATES, templates
+from rmeval.leaderboard.probed import Probed
 from rmeval.leaderboard.shape import p_value
 from rmeval.leaderboard.site import drawn
 from rmeval.results import ResultView
@@ -30,8 +31,8 @@ from rmeval.types import Metric
 _NULL = "null:"
 
 
-def html(views: Sequence[ResultView]) -> str:
-    """The report of at least one result as one HTML page."""
+def html(views: Sequence[ResultView], probes: Sequence[Probed] = ()) -> str:
+    """The report of at least one result as one HTML page, with the figures of probes that are of these results."""
     shown = [drawn(detail(view, load_suite(view.result.suite.name))) for view in views]
     found, undone = comparisons(views)
     style = (TEMPLATES / "board.css").read_text(encoding="utf-8")
@@ -47,6 +48,8 @@ def html(views: Sequence[ResultView]) -> str:
             inline=style,
             inline_sha256=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
             reports=shown,
+            probes=[[one for one in probes if one.is_of(view.result)] for view in views],
+            images=bool(probes),
             title=_title(views),
             comparisons=[(one, _axis(one)) for one in found],
             undone=undone,

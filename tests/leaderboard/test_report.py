@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import signal
 import subprocess
@@ -54,6 +55,37 @@ def test_a_report_is_one_page_and_one_text(folder: Path) -> None:
     assert "## acme/strong against weak on toy-pairs" in text
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in tables} == {9, 7}
+
+
+def test_probes_of_a_result_land_on_its_page(folder: Path) -> None:
+    a = scored(folder / "results", pairs(3.0), model="acme/strong")
+    b = scored(folder / "results", pairs(1.0, seed=2), model="weak")
+    for name, result in (("bias", a), ("calibration", a), ("best-of-n", b)):
+        assert rmeval("probe", name, result, "-o", folder / result.parent.parent.name).code == 0
+    page = folder / "page.html"
+    got = rmeval("report", a, "-o", page, "--probe", folder / "acme__strong")
+    assert got.code == 0, got.stderr
+    text = page.read_text()
+    assert re.findall("<h2>Probe: (.*?)</h2>", text) == ["bias", "calibration"]
+    assert "img-src data:;" in text
+    svg = base64.b64encode((folder / "acme__strong" / "bias.svg").read_bytes()).decode()
+    assert text.count(f'src="data:image/svg+xml;base64,{svg}"') == 1
+    both = rmeval("report", a, b, "-o", page, "--probe", folder / "weak" / "best-of-n.json")
+    assert both.code == 0
+    assert page.read_text().index("Probe: best-of-n") > page.read_text().index('id="result-2"')
+    rmeval("report", a, "-o", page)
+    assert "img-src" not in page.read_text()
+    for path, said in (
+        (folder / "weak", "not of acme/strong on toy-pairs"),
+        (folder / "results", "no probes"),
+        (a, "names no probe"),
+        (folder / "nothing.json", "nothing.json"),
+    ):
+        wrong = rmeval("report", a, "-o", page, "--probe", path)
+        assert (wrong.code, said in wrong.stderr) == (2, True), wrong.stderr
+    (folder / "weak" / "best-of-n.svg").unlink()
+    gone = rmeval("report", b, "-o", page, "--probe", folder / "weak")
+    assert (gone.code, "is not beside it" in gone.stderr) == (2, True)
 
 
 def test_an_incomplete_run_says_so(folder: Path) -> None:
