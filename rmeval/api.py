@@ -247,6 +247,7 @@ def run_loaded(
 def forecast(model: Model, suite: Suite, settings: Settings) -> Forecast:
     """What `run_suite` would do: examples, requests, tokens, texts over the limit. Loads no weights, writes nothing."""
     _follow_preset(model, suite)
+    results.with_options(suite.plan, settings.metric_options or {})  # a misspelt option is told here, as in the run
     _, examples = _examples(model, suite, settings)
     if settings.shard is not None:
         examples = tuple(examples[place] for place in shards.places(settings.shard, examples))

@@ -209,17 +209,23 @@ def first_error_parts(judgements: Sequence[Judgement], options: Mapping[str, JSO
 def right_answer_wrong_process(judgements: Sequence[Judgement], options: Mapping[str, JSON]) -> Credits:
     """Of the solutions with a right final answer and a wrong step, the share whose first wrong step is found exactly.
 
-    Options: `threshold`, 0.5; `votes` of a critic. Right final answers are those graded above 0.
+    Options: `threshold`, 0.5; `votes` of a critic; `unparsed` wrong | missing, for one that could not be read, wrong as
+    in ProcessBench's headline. Right final answers are those graded above 0.
     Source: arXiv:2501.07301.
     """
     rule = "right_answer_wrong_process"
-    chosen = read_options(rule, options, {"threshold": THRESHOLD, "votes": VOTES})
-    found = (solution(j, rule, chosen["votes"]) for j in judgements if any(grade > 0 for grade in j.grades))
-    rows = [
-        one.credit("accuracy", float(one.predicted(chosen["threshold"]) == one.first_error))
-        for one in found
-        if one.first_error is not None and not one.is_open
-    ]
+    known = {"threshold": THRESHOLD, "votes": VOTES, "unparsed": Option("wrong", ("missing", "wrong"))}
+    chosen = read_options(rule, options, known)
+    rows = []
+    for j in judgements:
+        if not any(grade > 0 for grade in j.grades):
+            continue
+        one = solution(j, rule, chosen["votes"])
+        if one.first_error is None or one.is_open:
+            continue
+        if chosen["unparsed"] == "wrong" and one.reason in (ANSWERED if j.verdicts else UNREAD):
+            one = replace(one, reason=None, critique=NOWHERE)
+        rows.append(one.credit("accuracy", float(one.predicted(chosen["threshold"]) == one.first_error)))
     note = "solutions with a right answer and a wrong step whose first wrong step is named exactly"
     decides = "; ".join(decided_by(chosen, any(j.verdicts for j in judgements)))
     return Credits(tuple(rows), Linear({"accuracy": 1.0}), f"{note}; {decides}")

@@ -73,6 +73,7 @@ def run_pairs(model, data, *more):
         (["run", "random", "--suite", "arithmetic", "-a", "scorrer.seed=1"], ["'scorrer'", "'scorer'"]),
         (["run", "random", "--suite", "arithmetic", "-a", "scorer.seed"], ["scope.key=value"]),
         (["run", "length", "--suite", "arithmetic", "-a", "engine.dtype=float32"], ["engine.dtype", "no weights"]),
+        (["run", "length", "--suite", "arithmetic", "--dry-run", "-a", "metric.tie=win"], ["no option 'tie'", "'ties'"]),
         (["run", "judge:j", "--suite", "rmb", "-a", "votes=3"], ["-a votes: a judge takes -a judge.votes"]),
         (["run", "judge:j", "--suite", "rmb", "-a", "scorer.vote=3"], ["-a scorer.vote: ", "'votes'"]),
         (["run", "judge:j", "--suite", "rmb", "-a", "scorer.aggregate=min"], ["takes -a judge.*", "protocol"]),

@@ -69,6 +69,16 @@ def test_silence_is_missing_unless_the_suite_calls_it_wrong(reason):
     assert steps.first_error([solved(2, "1")], {}).variants == ()
 
 
+def test_silence_about_a_right_answer_by_a_wrong_way_follows_the_same_rule():
+    rows = [solved(1, "1", name="found", grade=1.0), solved(1, None, name="silent", grade=1.0)]
+
+    def values(**options):
+        return {row.key: row.value for row in steps.right_answer_wrong_process(rows, options).rows}
+
+    assert values() == {"found": 1.0, "silent": 0.0}  # as in the headline of ProcessBench
+    assert math.isnan(values(unparsed="missing")["silent"])
+
+
 def test_a_failed_call_is_missing_under_either_rule():
     for unparsed in ("missing", "wrong"):
         value, why = credit(solved(2, None, reason="api_error"), unparsed=unparsed)
