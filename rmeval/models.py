@@ -326,6 +326,11 @@ def _checkpoint_model(
                 f"model {name}: the implicit reward is a log-ratio to a reference model: -a scorer.reference=MODEL; "
                 "or one without a reference: -a scorer.mode=avg (or sum, norm)"
             )
+        if mode == "ratio" and engine != "transformers":
+            raise UsageError(
+                f"model {name}: policy and reference are loaded in turn, which --engine {engine} does not do: run it "
+                "with transformers, in parts where one machine is too slow (--shard I/N)"
+            )
         if mode == "ratio":
             from rmeval.engines.roles import PolicyAndReference
 

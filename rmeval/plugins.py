@@ -158,6 +158,7 @@ ENGINES = Registry(
         "openai": "rmeval.engines.openai:OpenAIEngine",
         "http": "rmeval.engines.http:HttpEngine",
         "vllm": "rmeval.engines.vllm:VllmEngine",
+        "ray": "rmeval.engines.ray:RayEngine",
     },
 )
 

@@ -88,6 +88,15 @@ class Streams(Protocol):
         ...
 
 
+@runtime_checkable
+class Spreads(Protocol):
+    """An engine that works on many planned batches at once."""
+
+    def run_all(self, batches: Sequence[Sequence[Request]]) -> Iterator[tuple[int, list[Reply]]]:
+        """(index of the batch, its replies) as each is ready, in any order. What was yielded is kept."""
+        ...
+
+
 class Memory(Protocol):
     """What an engine writes down about work that goes on elsewhere while none of our processes runs."""
 

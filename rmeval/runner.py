@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from rmeval.errors import UsageError
 from rmeval.gather import gather, recorded
 from rmeval.progress import progress
-from rmeval.protocols import Engine, Recording, Remembers, Scorer, Streams
+from rmeval.protocols import Engine, Recording, Remembers, Scorer, Spreads, Streams
 from rmeval.store import Store, fingerprint_digest, request_key
 from rmeval.types import UNREAD, Conversation, Example, Judgement, Plan, Reply, Request, Score, TextFacts, View
 from rmeval.views import views
@@ -173,6 +173,10 @@ class _Desk:
                 for request, reply in self._streamed([requests[i] for i in work], digest, self.engine):
                     replies[request] = reply
                     shown.advance(1, reply.n_tokens + reply.n_written)
+            elif isinstance(self.engine, Spreads):
+                for n, fresh in self._spread([[requests[i] for i in b] for b in batches.batches], digest, self.engine):
+                    replies.update(fresh)
+                    shown.advance(len(fresh), sum(batches.tokens[i] for i in batches.batches[n]))
             else:
                 for batch in batches.batches:
                     asked = [requests[i] for i in batch]
@@ -201,12 +205,34 @@ class _Desk:
             self.counts.attempts += reply.attempts
             yield request, reply
 
+    def _spread(
+        self, batches: list[list[Request]], digest: str, engine: Spreads
+    ) -> Iterator[tuple[int, dict[Request, Reply]]]:
+        """Batches that are worked on at once: each is stored whole before the next is looked at."""
+        keys = [[request_key(request, digest) for request in batch] for batch in batches]
+        open_ = []
+        for n, batch in enumerate(batches):
+            if (known := self._stored(batch, keys[n])) is not None:
+                yield n, known
+            else:
+                open_.append(n)
+        for place, fresh in engine.run_all([batches[n] for n in open_]) if open_ else ():
+            yield open_[place], self._kept(batches[open_[place]], keys[open_[place]], fresh)
+
     def _batch(self, asked: list[Request], keys: list[str], engine: Engine) -> dict[Request, Reply]:
+        known = self._stored(asked, keys)
+        return known if known is not None else self._kept(asked, keys, engine.run(asked))
+
+    def _stored(self, asked: list[Request], keys: list[str]) -> dict[Request, Reply] | None:
+        """The replies of a batch that is stored as a whole."""
         stored = self.store.get(keys) if self.store is not None else {}
-        if len(stored) == len(keys):
-            self.counts.cached += len(keys)
-            return {request: stored[key] for request, key in zip(asked, keys, strict=True)}
-        fresh = engine.run(asked)
+        if len(stored) < len(keys):
+            return None
+        self.counts.cached += len(keys)
+        return {request: stored[key] for request, key in zip(asked, keys, strict=True)}
+
+    def _kept(self, asked: list[Request], keys: list[str], fresh: list[Reply]) -> dict[Request, Reply]:
+        """The replies of a batch, stored."""
         self.counts.computed += len(fresh)
         if self.store is not None:
             self.store.put(dict(zip(keys, fresh, strict=True)))
