@@ -14,7 +14,6 @@ import pytest
 from rmeval import api, results
 from rmeval.cards import ScorerCard, SuiteCard
 from rmeval.engines.checkpoint import Checkpoint
-from rmeval.engines.http import HttpEngine
 from rmeval.engines.transformers import TransformersEngine
 from rmeval.models import load_model
 from rmeval.plugins import ENGINES, SCORERS
@@ -97,10 +96,14 @@ ENGINE = {"dtype": "bfloat16", "max_length": 64, "truncation": "left", "attentio
 ENGINE_TRANSPORT = {"device": "cpu", "batch_tokens": 77, "batch_size": 3, "lint": "warn", "share": False}
 """Sharing what prompts begin with is another numeric path: in half precision it is part of the key, see below."""
 
-HTTP = {"checkpoint", "base_url", "api", "dtype", "parity", "max_length", "truncation"}
-HTTP_TRANSPORT = {
-    *("served", "key_env", "batch_size", "concurrency", "attempts", "timeout", "deadline", "max_wait", "backoff"),
-    *("give_up", "lint"),
+WEIGHTS = {"checkpoint", "dtype", "max_length", "truncation"}
+BATCHES = {"batch_size", "lint"}
+CALLS = {"key_env", "concurrency", "attempts", "timeout", "deadline", "max_wait", "backoff", "give_up"}
+
+OTHER_ENGINES = {  # engine -> (what decides the values, what does not)
+    "http": (WEIGHTS | {"base_url", "api", "check"}, BATCHES | CALLS | {"served"}),
+    "vllm": (WEIGHTS, BATCHES | {"check", "eager", "memory", "tensor_parallel"}),
+    "ray": (WEIGHTS | {"attention"}, BATCHES | {"batch_tokens", "share", "workers", "cpus", "gpus"}),
 }
 
 
@@ -122,13 +125,14 @@ def test_every_option_of_the_transformers_engine_is_classified(tiny_reward_model
     assert fingerprint(dtype="bfloat16", share=False) != fingerprint(dtype="bfloat16")
 
 
-def test_every_option_of_the_http_engine_is_classified():
-    assert options(HttpEngine) == HTTP | HTTP_TRANSPORT
-
-
-def test_no_engine_is_forgotten():
+def test_every_option_of_every_other_engine_is_classified():
     # those of the openai engine: tests/engines/test_openai_policy.py
-    assert set(ENGINES.names()) == {"transformers", "http", "openai"}
+    others = set(ENGINES.names()) - {"transformers", "openai"}
+    assert others <= OTHER_ENGINES.keys()
+    for name in others:
+        deciding, transport = OTHER_ENGINES[name]
+        assert not deciding & transport
+        assert options(ENGINES.get(name)) == deciding | transport, name
 
 
 # --- scorers ---------------------------------------------------------------------------------------------------------
