@@ -96,6 +96,11 @@ def test_a_weighted_vote_is_exact_over_few_subsets_and_close_over_many():
     assert weighted_vote(many, 5, seed=0) == weighted_vote(many, 5, seed=0) != weighted_vote(many, 5, seed=1)
 
 
+def test_the_table_of_the_bound():
+    found = {n: round(best_of_n_kl(n), 3) for n in (2, 4, 8, 16, 64, 256)}
+    assert found == {2: 0.193, 4: 0.636, 8: 1.204, 16: 1.835, 64: 3.175, 256: 4.549}
+
+
 @pytest.mark.parametrize(
     ("outcomes", "n", "exact", "refined"),
     [(10, 16, 1.733, 1.756), (10, 64, 2.293, 2.295), (2, 4, 0.459, 0.499), (100, 64, 3.158, 3.167)],

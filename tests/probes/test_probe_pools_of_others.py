@@ -59,6 +59,23 @@ def test_a_pool_of_a_result_names_the_result(tmp_path):
         assert rmeval("probe", command, path, "--json").document["result"] == made["id"]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("bias", "RESULT"),
+        ("calibration", "RESULT"),
+        ("robustness", "length", "--limit", 12, "--transformations", "padding"),
+        ("search", "oracle", "--problems", 12, "--budget", "4"),
+    ],
+)
+def test_probes_of_results_and_models_print_rows_too(tmp_path, command):
+    rmeval("run", "length", "--suite", "arithmetic", "--limit", 20, "--out", tmp_path)
+    [path] = [p for p in tmp_path.rglob("*.json") if "samples" not in p.name]
+    found = rmeval("probe", *(path if one == "RESULT" else one for one in command), "--json").document
+    assert found["rows"]
+    assert all({"n", "value", "ci"} <= set(row) for row in found["rows"])
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_pool_without_gold_is_refused_where_gold_is_the_question(tmp_path, command):
     path = write(tmp_path / "p.jsonl", *({**row, "gold": None} for row in rows()))
