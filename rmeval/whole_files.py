@@ -22,6 +22,8 @@ from rmeval.errors import ResourceError, UsageError
 
 _DRAFT = re.compile(r"\.rmeval-(?P<pid>\d+)-(?P<host>.+)-[^-]*\.tmp")
 
+_looked_at: set[Path] = set()
+
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file, making its folder. `ResourceError` where the disk is full, `UsageError` for any other fault."""
@@ -58,7 +60,10 @@ def draft_folder(folder: Path) -> Iterator[Path]:
 
 
 def remove_litter(folder: Path) -> None:
-    """Remove what processes of this host that are gone left half written in a folder."""
+    """Remove what processes of this host that are gone left half written in a folder; looked at once per process."""
+    if folder in _looked_at:
+        return
+    _looked_at.add(folder)
     for one in folder.glob(".rmeval-*.tmp"):
         said = _DRAFT.fullmatch(one.name)
         if said and said["host"] == _host() and not alive(int(said["pid"])):

@@ -92,13 +92,15 @@ def test_a_kill_before_the_rename_leaves_the_old_report_and_no_litter(tmp_path, 
         ("report", result, "-o", page),
         ("run", "random", "--suite", "pairs", "--data", data, "--out", out),
     ):
-        assert rmeval(*arguments).code == 0
+        next_start = Forked(command(*arguments, before=whole_files._looked_at.clear), tmp_path)
+        assert next_start.wait() == 0, next_start.output
     assert not list(tmp_path.rglob("*.tmp"))
     assert page.read_bytes() == old
     # what another process is writing in this moment, here or on another host, stays
     mine, elsewhere = page.parent / f".rmeval-{os.getpid()}-x-abc.tmp", page.parent / ".rmeval-1-elsewhere-abc.tmp"
     for path in (mine, elsewhere):
         path.write_text("half")
+    whole_files._looked_at.clear()
     assert rmeval("report", result, "-o", page).code == 0
     assert mine.exists()
     assert elsewhere.exists()
