@@ -54,6 +54,7 @@ def submit(
     """
     from rmeval.errors import UsageError
     from rmeval.leaderboard import send
+    from rmeval.leaderboard.intake import neighbours
     from rmeval.leaderboard.submission import Declared, write_submission
     from rmeval.leaderboard.verify import verify
     from rmeval.results import load_result
@@ -61,7 +62,7 @@ def submit(
     if pull_request:
         send.need_gh()
     view = load_result(result)
-    first = verify(result, _others(submissions))
+    first = verify(result, neighbours(submissions, view.result.suite.name))
     if not first.accepted:
         raise UsageError(_rejection(first))
     held = view.result.model
@@ -78,7 +79,7 @@ def submit(
             notes=notes,
         ),
     )
-    found = verify(folder, _others(submissions, but=folder))
+    found = verify(folder, neighbours(submissions, view.result.suite.name, but=folder))
     sent = send.letter(folder, view, found.level)
     if not as_json:
         _print(found)
@@ -129,6 +130,7 @@ def verify(
     from rmeval.errors import CheckFailed, UsageError
     from rmeval.leaderboard import verified
     from rmeval.leaderboard.audit import audit, audit_says
+    from rmeval.leaderboard.intake import neighbours
     from rmeval.leaderboard.submission import open_submission
     from rmeval.leaderboard.verify import reproduced
     from rmeval.leaderboard.verify import verify as check
@@ -138,10 +140,13 @@ def verify(
         raise UsageError("--record: there is nothing to record without --reproduce K")
     given = arguments.parse(arg or [])
     everything = [one for p in path for one in _submissions(p)]
-    known = _others(submissions)
+    known: dict[str, list[ResultView]] = {"": []}
     found, failed = [], []
     for one in everything:
-        seen = check(one, known)
+        suite = _suite_of(one)
+        if suite not in known:
+            known[suite] = neighbours(submissions, suite)
+        seen = check(one, known[suite])
         if seen.accepted and reproduce is not None:
             view = open_submission(one).view
             if record is not None:
@@ -177,18 +182,15 @@ def _submissions(path: Path) -> list[Path]:
     return [path]
 
 
-def _others(submissions: Path, but: Path | None = None) -> list[ResultView]:
+def _suite_of(path: Path) -> str:
+    """The suite of a submission or result file; empty where neither can be read, which verifying it tells."""
     from rmeval.errors import UsageError
-    from rmeval.leaderboard.submission import FILE, open_submission
+    from rmeval.leaderboard.submission import open_submission
 
-    found = []
-    for one in sorted(submissions.rglob(FILE)) if submissions.is_dir() else []:
-        if one.parent != but:
-            try:
-                found.append(open_submission(one.parent).view)
-            except UsageError:  # a faulty neighbour is told when it is verified itself
-                continue
-    return found
+    try:
+        return open_submission(path).view.result.suite.name
+    except UsageError:
+        return ""
 
 
 def _document(found: Verification) -> dict[str, Any]:

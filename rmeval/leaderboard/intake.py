@@ -31,6 +31,20 @@ class Sent:
     """What scoring it again gave, where a maintainer did and every score was found; a failure is a flag."""
 
 
+def neighbours(submissions: Path, suite: str, but: Path | None = None) -> list[ResultView]:
+    """The results submitted on a suite, which a new one may be copied from; those of other suites stay unread.
+
+    Faulty ones are left out: they are told when they are verified themselves.
+    """
+    found = []
+    # by their folders: where a submission lies elsewhere, it is that one which is rejected
+    for one in sorted(submissions.glob(f"*/{results.path_part(suite)}/{FILE}")):
+        if one.parent != but:
+            with contextlib.suppress(UsageError):
+                found.append(open_submission(one.parent).view)
+    return found
+
+
 def result_files(paths: Iterable[Path]) -> list[Path]:
     """The paths that are files, and all JSON files below those that are folders. Raises `UsageError` for neither."""
     found: dict[Path, None] = {}

@@ -16,6 +16,7 @@ from rmeval.errors import UsageError
 from rmeval.leaderboard import verified
 from rmeval.leaderboard.audit import audit, compared, drawn
 from rmeval.leaderboard.board import build
+from rmeval.leaderboard.intake import neighbours
 from rmeval.leaderboard.submission import open_submission
 from rmeval.leaderboard.verify import audit_power, verify
 
@@ -209,3 +210,14 @@ def test_f56_a_copy_is_found_in_any_order_and_scale(submissions: Path, random_ru
     path = results.write(copy, rows, tmp_path)
     flags = verify(path, [open_submission(submissions / "random-step" / "arithmetic-steps").view]).flags
     assert "copied: the same scores as random-step, up to scale and shift" in flags
+
+
+def test_of_the_others_only_those_on_the_suite_are_read(submissions: Path) -> None:
+    """A board of hundreds of submissions is not read for the sake of one."""
+    elsewhere = submissions / "acme__rm" / "another-suite"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "submission.json").write_text("never read")
+    [found] = neighbours(submissions, "arithmetic-steps")
+    assert found.result.model.name == "random-step"
+    assert neighbours(submissions, "arithmetic-steps", but=submissions / "random-step" / "arithmetic-steps") == []
+    assert neighbours(submissions, "another-suite") == [], "a faulty one is told when it is verified itself"
