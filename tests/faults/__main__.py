@@ -9,6 +9,7 @@ Tests in a browser are left to `make test-browser`. What follows `--` goes to py
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -52,6 +53,8 @@ def main() -> None:
             with_table(given.write.read_text(encoding="utf-8"), as_markdown(found)), encoding="utf-8"
         )
         return
+    # a shell has what it runs in the background ignore Ctrl-C, which tests send to processes of their own
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     tally = Tally()
     files = sorted({str(Path(__file__).parent.parent / one.file) for of in found.values() for one in of})
     wanted = ["-m", "fault and not browser and not smollm2 and not vllm"]
