@@ -41,6 +41,8 @@ EQUAL = 1e-9
 """How far a stated number may lie from the recomputed one."""
 ALIKE = 1 - 1e-9
 """Correlation above which two entries' scores are called the same."""
+RECORDED = ("replay", "ensemble", "published")
+"""Kinds of models that are recordings: whoever runs one again needs what was recorded."""
 FOLLOWS_LENGTH = 0.95
 SATURATED = 0.5
 _PINNED = re.compile(r"^[0-9a-f]{40}$|^(sha256:)?[0-9a-f]{64}$")
@@ -159,10 +161,13 @@ def _about_place(opened: Opened, others: Sequence[ResultView]) -> Iterable[Fault
 
 
 def _about_declared(opened: Opened) -> list[str]:
+    said = []
+    if opened.view.result.model.kind in RECORDED:
+        said.append(f"{opened.view.result.model.kind}: recorded scores, which cannot be scored again")
     if opened.submission is None:
-        return ["a bare result: nothing is declared about training data, contact or party"]
+        return [*said, "a bare result: nothing is declared about training data, contact or party"]
     held = opened.submission.declared
-    said = [] if held.contact else ["no contact is declared"]
+    said += [] if held.contact else ["no contact is declared"]
     if held.contaminated:
         said.append("its sender declares that the model has seen this suite")
     return said

@@ -99,6 +99,7 @@ def test_one_submission_is_verified_from_a_fresh_clone(monkeypatch: pytest.Monke
     monkeypatch.setenv("RMEVAL_DEV_DATA", str(tmp_path / "nothing"))
     found = verify(SUBMISSIONS / "internlm2-7b-reward/rewardmath")
     assert found.level == "recomputed", found.faults
+    assert "published: recorded scores, which cannot be scored again" in found.notes
 
 
 @pytest.mark.slow
