@@ -8,11 +8,12 @@
                    where any reward of the pool is negative, since weights may not be
     regret         oracle minus best of n
     reward         the reward itself of the best-rewarded of n: what the optimiser sees
+    KL             how far that moves a policy, in nats: the bound ln n - (n - 1)/n, and the refined estimate at the
+                   level of answers, with each answer's share of the pool for its probability
 
 Every value is a mean over prompts, the same prompts at every n, so curves stop at the smallest pool; where pools differ
 in size, a panel of its own takes each prompt's whole pool. Intervals are clustered by prompt. Values at different n
 share their samples: compare them by `optimised - random`, not by intervals.
-How far best-of-n moves a policy is bounded by ln n - (n - 1)/n nats.
 
 Sources: WebGPT (arXiv:2112.09332) for the estimator, Beirami et al. (arXiv:2401.01879) for bound and refinement.
 
@@ -24,6 +25,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -37,7 +39,7 @@ from rmeval.types import NAN
 
 SUBSETS = 200
 """Subsets of n looked at per prompt for the weighted vote, which has no closed form; drawn where there are more."""
-PANEL, WHOLE = "gold", "whole pools"
+PANEL, WHOLE, KL = "gold", "whole pools", "KL from the base"
 _GIVEN = "the same for every prompt"
 _FLAT = 1e-12
 """Values this close are the same number, rounded."""
@@ -109,6 +111,8 @@ def best_of_n(pool: Pool, sizes: Sequence[int] | None = None, *, seed: int = 0) 
             "gain",
         ),
         curve("reward", "reward of the best-rewarded of n", _reward, no_rewards, "reward"),
+        Curve(KL, "bound", "ln n - (n - 1)/n, at most", tuple(Point(n, best_of_n_kl(n), None, 0) for n in ns)),
+        curve("by answers", "refined by the share of the answer chosen", _answer_kl, no_rewards or no_answers, KL),
     )
     if pool.smallest < pool.largest:
         curves = (*curves, _whole_pools(pool, seed, squash=negative))
@@ -159,14 +163,14 @@ def pool_sizes(pool: Pool, sizes: Sequence[int] | None) -> tuple[int, ...]:
 def _point(
     at: int | str, values: Sequence[float], clusters: Sequence[str], bounds: tuple[float, float] | None, panel: str
 ) -> Point:
-    if panel in ("gain", "reward"):
+    if panel in ("gain", "reward", KL):
         bounds = None
     clipped = [min(1.0, max(0.0, v)) if bounds and not math.isnan(v) else v for v in values]  # rounding of exact sums
     point = mean_point(at, clipped, clusters, bounds)
     there = [v for v in clipped if not math.isnan(v)]
     if point.value is None or max(there) - min(there) > _FLAT:
         return point
-    if at == 1 and panel in ("regret", "gain"):
+    if at == 1 and panel in ("regret", "gain", KL):
         return replace(point, value=0.0, ci=None, note="one candidate is no choice")
     if bounds is not None and bounds[0] < point.value < bounds[1]:
         return replace(point, ci=None, note=_GIVEN)  # as with one right of ten everywhere
@@ -249,11 +253,13 @@ def answer_kl(pool: Pool, n: int) -> float | None:
     """Mean refined KL over prompts at the level of answers, with each answer's share of the pool; None without them."""
     if pool.lacks("answers") or pool.lacks("rewards"):
         return None
-    values = []
-    for row in pool.rows:
-        if any(map(math.isnan, row.rewards)):
-            continue
-        share = [row.answers.count(answer) / row.n for answer in row.answers]
-        # over the candidate that best-of-n would choose
-        values.append(expected_best(row.rewards, [refined_kl(n, s) for s in share], n, row.n))
+    values = [value for row in pool.rows if not math.isnan(value := _answer_kl(row, n))]
     return math.fsum(values) / len(values) if values else None
+
+
+def _answer_kl(row: PoolRow, n: int) -> float:
+    """Over the candidate that best-of-n would choose."""
+    if any(map(math.isnan, row.rewards)):
+        return NAN
+    share = {answer: refined_kl(n, count / row.n) for answer, count in Counter(row.answers).items()}
+    return expected_best(row.rewards, [share[answer] for answer in row.answers], n, row.n)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rmeval.probes.curves import Curve, Point, reasons
+from rmeval.stats import best_of_n_kl
 
 COLUMNS = 2
 WIDTH = 3.65
@@ -96,7 +97,10 @@ def draw(title: str, curves: Sequence[Curve]) -> dict[str, bytes]:
             if panel.startswith("calibration error"):  # small shares
                 axis.autoscale(axis="x" if isinstance(drawn[0].points[0].at, str) else "y")
             if panel in _LOGARITHMIC and not _is_bars(drawn):
-                _doubling(axis, [float(point.at) for point in drawn[0].points], counts=panel != "score by length")
+                at = [float(point.at) for point in drawn[0].points]
+                marks = _doubling(axis, at, counts=panel != "score by length")
+                if panel == "gold" and marks:
+                    _moved(axis, marks)
     return made.files
 
 
@@ -114,6 +118,7 @@ _AT = {
     "right": "n",
     "gain over best of n": "n",
     "steps written": "n",
+    "KL from the base": "n",
     "flipped by the best of n edits": "n",
     "over-optimisation": "sqrt(KL), by the bound of best-of-n, sqrt(nats)",
     "gold of the kept": "share kept",
@@ -133,6 +138,7 @@ _VALUE = {
     "right": "share right",
     "gain over best of n": "share right, difference",
     "steps written": "steps per problem",
+    "KL from the base": "nats",
     "flipped by the best of n edits": "share of pairs",
     "over-optimisation": "gain over the base",
     "gold of the kept": "mean gold",
@@ -174,14 +180,23 @@ def _label(panel: str, curves: Sequence[Curve]) -> str:
     return curves[0].name if len(curves) == 1 else ""
 
 
-def _doubling(axis: Any, at: Sequence[float], *, counts: bool) -> None:
-    """A logarithmic axis; where n is counted, with a mark at every n that has room for its number."""
+def _moved(axis: Any, marks: Sequence[float]) -> None:
+    """Above the panel, how far best-of-n moves a policy at the n below."""
+    above = axis.secondary_xaxis("top")
+    above.set_xticks(marks, [f"{best_of_n_kl(int(n)):.2g}" for n in marks])
+    above.minorticks_off()
+    above.set_xlabel("KL from the base, at most, nats", fontsize=8)
+
+
+def _doubling(axis: Any, at: Sequence[float], *, counts: bool) -> list[float]:
+    """A logarithmic axis; where n is counted, with a mark at every n that has room for its number: the marks."""
     axis.set_xscale("log", base=2)
     axis.xaxis.set_major_formatter("{x:g}")
     if counts and min(at) > 0:
         marks = [n for i, n in enumerate(at) if n == at[-1] or (math.log2(at[-1] / n) > 0.4 and _apart(at, i))]
         axis.set_xticks(marks)
         axis.minorticks_off()
+    return marks if counts and min(at) > 0 else []
 
 
 def _apart(at: Sequence[float], i: int) -> bool:

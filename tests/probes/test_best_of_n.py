@@ -117,6 +117,9 @@ def test_the_refined_kl_lies_between_the_exact_one_and_the_bound(outcomes, n, ex
 def test_the_kl_of_answers_uses_their_share():
     one = row(rewards=(3.0, 2.0, 1.0, 0.0), gold=(1, 0, 0, 0), answers=(0, 1, 1, 1))
     assert answer_kl(pool(one), 4) == pytest.approx(refined_kl(4, 0.25))
+    found = best_of_n(pool(one), [1, 4])
+    assert values(found, "by answers") == [0.0, pytest.approx(refined_kl(4, 0.25))]
+    assert values(found, "bound") == [0.0, pytest.approx(best_of_n_kl(4))]
     assert answer_kl(pool(row(rewards=(1.0, 0.0), gold=(1, 0))), 2) is None
 
 

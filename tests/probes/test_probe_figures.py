@@ -33,6 +33,7 @@ def test_the_axis_of_n_is_logarithmic_with_a_mark_at_every_n_that_has_room():
     said = [one for one, *_ in drawn]
     assert [one for one in said if one in ("1", "2", "3", "4", "5", "6", "8", "10")] == ["1", "2", "4", "10"]
     assert {"n", "mean gold", "best of n", "oracle"} <= set(said)
+    assert {"KL from the base, at most, nats", "0.19", "0.64", "1.4"} <= set(said)  # above the marks 2, 4 and 10
     # equal steps of log n: the marks at 1, 2 and 4 are as far from each other
     one, two, four = (next(x for said, x, _ in drawn if said == n) for n in "124")
     assert two - one == pytest.approx(four - two, abs=0.01)
@@ -77,7 +78,7 @@ def test_figures_turn_dark_where_the_reader_asked_for_it():
 
 def test_shares_that_lie_close_together_are_drawn_apart():
     def heights(*values):
-        drawn = texts(draw("t", [curve("gold", str(v), (1, 2), v) for v in values])["svg"])
+        drawn = texts(draw("t", [curve("right", str(v), (1, 2), v) for v in values])["svg"])
         return [float(said) for said, x, _ in drawn if x < 60 and said.replace(".", "").isdigit()]
 
     assert min(heights(0.9, 0.92)) > 0.7  # intervals from 0.8 on
