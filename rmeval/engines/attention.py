@@ -33,11 +33,16 @@ class NotShareableError(Exception):
 
 @dataclass(slots=True)
 class Pass:
-    """A forward pass over one packed row."""
+    """Forward passes over one packed row, part by part."""
 
     packed: Packed
+    start: int = 0
+    end: int = 0
+    """The part under way."""
     attended: int = 0
-    """Layers that have attended through this module."""
+    """Layers that have attended to it through this module."""
+    kept: list[tuple[int, Any, Any]] = field(default_factory=list)
+    """Layer by layer, keys and values of what is shared with texts of the next part, and where they start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,7 @@ def give_up(model: Any) -> None:
 @contextmanager
 def over(packed: Packed) -> Iterator[Pass]:
     """Passes inside are over this packed row."""
-    under_way = Pass(packed)
+    under_way = Pass(packed, end=packed.length)
     token = _PACKED.set(under_way)
     try:
         yield under_way
@@ -109,12 +114,13 @@ def _masks(had: str) -> Any:
             return plain(*args, **given)
         rule, device = given["mask_function"], given["device"]
         additive = given.get("dtype") if had == "eager" else None
-        return _Masks(tuple(_pieces(under_way.packed, rule, device, additive)))
+        return _Masks(tuple(_pieces(under_way, rule, device, additive)))
 
     return masks
 
 
-def _pieces(packed: Packed, rule: Any, device: Any, additive: Any) -> Iterator[_Piece]:
+def _pieces(under_way: Pass, rule: Any, device: Any, additive: Any) -> Iterator[_Piece]:
+    """The pieces of the part under way."""
     import torch
 
     zero = torch.zeros((), dtype=torch.long, device=device)
@@ -135,12 +141,12 @@ def _pieces(packed: Packed, rule: Any, device: Any, additive: Any) -> Iterator[_
         hidden = torch.finfo(additive).min
         return torch.zeros(seen.shape, dtype=additive, device=device).masked_fill(~seen, hidden), first
 
-    for stem in packed.stems:
+    for stem in under_way.packed.stems:
         shared = slice(stem.start, stem.start + stem.shared)
-        if stem.shared:
+        if stem.shared and under_way.start <= stem.start < under_way.end:
             yield _Piece(shared, (shared,), mask(0, stem.shared)[0])
         for branch in stem.branches:
-            if not branch.length:
+            if not branch.length or not under_way.start <= branch.start < under_way.end:
                 continue
             own = slice(branch.start, branch.start + branch.length)
             seen, first = mask(stem.shared, stem.shared + branch.length)
@@ -164,14 +170,39 @@ def _attention(had: str) -> Any:
             return inner(module, query, key, value, attention_mask, **given)
         if not isinstance(attention_mask, _Masks):
             raise NotShareableError("a layer makes its own mask")
-        under_way.attended += 1
+        both = ((1, key), (2, value))
         found = []
         for piece in attention_mask.pieces:
-            seen = [torch.cat([whole[:, :, part] for part in piece.keys], dim=2) for whole in (key, value)]
-            found.append(inner(module, query[:, :, piece.queries], *seen, piece.mask, **given)[0])
+            seen = [torch.cat([_part(under_way, i, whole, s) for s in piece.keys], dim=2) for i, whole in both]
+            own = slice(piece.queries.start - under_way.start, piece.queries.stop - under_way.start)
+            found.append(inner(module, query[:, :, own], *seen, piece.mask, **given)[0])
+        _keep(under_way, key, value)
+        under_way.attended += 1
         return torch.cat(found, dim=1), None
 
     return attention
+
+
+def _part(under_way: Pass, which: int, whole: Any, wanted: slice) -> Any:
+    """Keys or values at some places of the row, of this part or kept from the one before."""
+    before = under_way.start
+    if wanted.start < before:
+        held = under_way.kept[under_way.attended]
+        before, whole = held[0], held[which]
+    return whole[:, :, wanted.start - before : wanted.stop - before]
+
+
+def _keep(under_way: Pass, key: Any, value: Any) -> None:
+    """Keep what texts of the next part share with this one."""
+    stem = under_way.packed.open_at(under_way.end)
+    if stem is None or stem.start < under_way.start:
+        return
+    start = stem.start - under_way.start
+    kept = (stem.start, *(whole[:, :, start : start + stem.shared].clone() for whole in (key, value)))
+    if under_way.attended < len(under_way.kept):
+        under_way.kept[under_way.attended] = kept
+    else:
+        under_way.kept.append(kept)
 
 
 def _plain(module: Any) -> Any:

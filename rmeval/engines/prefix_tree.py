@@ -6,8 +6,7 @@
     a b
 
 What texts share is found in the ids of the whole texts, so no text is tokenised differently for having neighbours. A
-row holds several groups. A group stands together; only one that is longer than a row may be is cut between two texts,
-and what they share is then computed again.
+row holds several groups, and a group stands in one row: what is too long for one pass is computed part by part.
 
 What this module does not know: weights, attention, what is read.
 """
@@ -16,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,30 @@ class Packed:
                 found += range(stem.shared, stem.shared + branch.length)
         return found
 
+    def cuts(self, most: int) -> list[tuple[int, int]]:
+        """The row in parts (start, end) of at most `most` tokens; no text, and nothing shared, is cut.
+
+        >>> rows = [[1, 2, 3], [7], [1, 2, 4, 5]]
+        >>> pack(rows, ["a", "", "a"], 99)[0].cuts(3)
+        [(0, 3), (3, 6)]
+        """
+        ends = [0]  # where something ends that is computed in one go
+        for stem in self.stems:
+            ends += [stem.start + stem.shared, *(branch.start + branch.length for branch in stem.branches)]
+        found: list[tuple[int, int]] = []
+        start = 0
+        for before, end in pairwise(sorted(set(ends))):
+            if end - start > most and before > start:
+                found.append((start, before))
+                start = before
+        return [*found, (start, self.length)]
+
+    def open_at(self, end: int) -> Stem | None:
+        """The stem whose texts stand on both sides of a place, if any."""
+        return next(
+            (stem for stem in self.stems if stem.start < end < max(b.start + b.length for b in stem.branches)), None
+        )
+
     def offsets(self) -> Iterator[tuple[int, int, int, int]]:
         """(text, tokens shared, where those start, where the text goes on) of each text."""
         for stem in self.stems:
@@ -92,14 +116,14 @@ def alike(left: Sequence[int], right: Sequence[int]) -> int:
 
 
 def pack(rows: Sequence[Sequence[int]], groups: Sequence[str], most: int) -> list[Packed]:
-    """Texts in packed rows of at most `most` tokens where that can be; "" is no group.
+    """Texts in packed rows of at most `most` tokens, or one group; "" is no group.
 
     >>> rows = [[1, 2, 3], [7], [1, 2, 4, 5]]
     >>> [row] = pack(rows, ["a", "", "a"], 99)
     >>> row.ids(rows), row.positions()
     ([1, 2, 3, 4, 5, 7], [0, 1, 2, 2, 3, 0])
     >>> [row.ids(rows) for row in pack(rows, ["a", "", "a"], 4)]
-    [[1, 2, 3], [1, 2, 4, 5], [7]]
+    [[1, 2, 3, 4, 5], [7]]
     """
     members: dict[str, list[int]] = {}
     for i, group in enumerate(groups):
@@ -109,18 +133,17 @@ def pack(rows: Sequence[Sequence[int]], groups: Sequence[str], most: int) -> lis
     length = 0
     for texts in members.values():
         shared = shared_by([rows[i] for i in texts])
-        for part in _parts(rows, texts, shared, most):
-            size = shared + sum(len(rows[i]) - shared for i in part)
-            if stems and length + size > most:
-                found.append(Packed(tuple(stems), length))
-                stems, length = [], 0
-            branches = []
-            at = length + shared
-            for i in part:
-                branches.append(Branch(i, at, len(rows[i]) - shared))
-                at += len(rows[i]) - shared
-            stems.append(Stem(length, shared, tuple(branches)))
-            length = at
+        size = shared + sum(len(rows[i]) - shared for i in texts)
+        if stems and length + size > most:
+            found.append(Packed(tuple(stems), length))
+            stems, length = [], 0
+        branches = []
+        at = length + shared
+        for i in texts:
+            branches.append(Branch(i, at, len(rows[i]) - shared))
+            at += len(rows[i]) - shared
+        stems.append(Stem(length, shared, tuple(branches)))
+        length = at
     if stems:
         found.append(Packed(tuple(stems), length))
     return found
@@ -136,17 +159,3 @@ def shared_by(rows: Sequence[Sequence[int]]) -> int:
     for row in rows[1:]:
         shared = alike(rows[0][:shared], row)
     return shared
-
-
-def _parts(rows: Sequence[Sequence[int]], texts: list[int], shared: int, most: int) -> Iterator[list[int]]:
-    """The texts of a group, cut into as many parts as fit."""
-    part: list[int] = []
-    size = shared
-    for i in texts:
-        more = len(rows[i]) - shared
-        if part and size + more > most:
-            yield part
-            part, size = [], shared
-        part.append(i)
-        size += more
-    yield part

@@ -32,6 +32,8 @@ TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1, "float16": 0.02}
 _WINDOW = 1024
 """Windows up to this many tokens are looked beyond on a CPU, where longer texts would take a while."""
 
+_AT_ONCE = 1024
+"""Tokens whose activations a CPU's caches still hold; shared keys and values are kept from part to part."""
 _ATTEND = {"full_attention", "sliding_attention", "chunked_attention"}
 """Kinds of layers that see nothing but the tokens of their own text."""
 
@@ -77,12 +79,18 @@ class States:
                 for one in self._passes(rows, groups, todo):
                     found.update(self._run(one, rows, kept))
             except torch.cuda.OutOfMemoryError:
-                if len(one.texts) == 1:
+                if one.packed is None and len(one.texts) == 1:
                     raise
+                if one.packed is not None and one.packed.cuts(self.most) == one.packed.cuts(0):
+                    raise  # each part is one text, or what a group shares
                 torch.cuda.empty_cache()
                 self.most = max(1, min(self.most, one.size) // 2)
                 note(f"out of memory with {one.size:,} tokens at once: at most {self.most:,} from here on")
         return torch.cat([found[i] for i in wanted])
+
+    def _at_once(self) -> int:
+        """A packed row is computed in parts of so many tokens."""
+        return min(_AT_ONCE, self.most) if self.device == "cpu" else self.most
 
     def _passes(self, rows: Sequence[list[int]], groups: Sequence[str], todo: Sequence[int]) -> Iterator[_Pass]:
         apart: dict[int, list[int]] = {}
@@ -106,19 +114,21 @@ class States:
                 ids, mask = padded([rows[i] for i in one.texts], self.device)
                 hidden = self.body(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
                 return {i: hidden[n, _index(kept[i], self.device)] for n, i in enumerate(one.texts)}
-            ids = torch.tensor([one.packed.ids([rows[i] for i in one.of])], device=self.device)
-            positions = torch.tensor([one.packed.positions()], device=self.device)
+            ids = one.packed.ids([rows[i] for i in one.of])
+            positions = one.packed.positions()
+            parts = []
             with attention.over(one.packed) as under_way:
-                hidden = self.body(
-                    input_ids=ids,
+                for start, end in one.packed.cuts(self._at_once()):
+                    under_way.start, under_way.end, under_way.attended = start, end, 0
+                    part = _index([ids[start:end]], self.device)
                     # all ones: without it, transformers takes steps in the positions for other texts
-                    attention_mask=torch.ones_like(ids),
-                    position_ids=positions,
-                    use_cache=False,
-                ).last_hidden_state[0]
-            layers = self.body.config.get_text_config().num_hidden_layers
-            if under_way.attended != layers:
-                raise attention.NotShareableError(f"{layers - under_way.attended} of {layers} layers do not attend")
+                    given = {"attention_mask": torch.ones_like(part), "use_cache": False}
+                    places = _index([positions[start:end]], self.device)
+                    parts.append(self.body(input_ids=part, position_ids=places, **given).last_hidden_state[0])
+                    layers = self.body.config.get_text_config().num_hidden_layers
+                    if under_way.attended != layers:
+                        raise attention.NotShareableError(f"{layers - under_way.attended} of {layers} do not attend")
+            hidden = torch.cat(parts)
             found = {}
             for text, shared, start, goes_on in one.packed.offsets():
                 i = one.of[text]
@@ -241,7 +251,7 @@ def _stretch(config: Any, length: int) -> int:
     return 0
 
 
-def _index(places: Sequence[int], device: str) -> Any:
+def _index(places: Sequence[Any], device: str) -> Any:
     import torch
 
     return torch.tensor(places, dtype=torch.long, device=device)

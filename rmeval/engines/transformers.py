@@ -44,9 +44,6 @@ READING = 1
 WRITTEN_TOKENS = 32768
 """Padded tokens of a batch that is written, those to come included, unless `engine.batch_tokens` says otherwise."""
 
-LONGEST_PASS = 8
-"""A prompt group of up to this many budgets of tokens is computed in one pass, where no budget was asked for."""
-
 _Way: TypeAlias = tuple[At, Read, tuple[int, ...]]
 """What is read where: a batch has one."""
 
@@ -96,7 +93,6 @@ class TransformersEngine:
         self._preset: tuple[str, str] | None = None
         self.batch_tokens = batch_tokens or (2048 if self.device == "cpu" else 16384)
         self._written_tokens = batch_tokens or WRITTEN_TOKENS
-        self.most = batch_tokens or LONGEST_PASS * self.batch_tokens
         self.batch_size, self._rows = batch_size or 256, batch_size
         self.attention = attention
         self._too_many: set[int] = set()
@@ -122,7 +118,7 @@ class TransformersEngine:
             device=self.device,
             attention=self.attention,
             bos=bos,
-            most=self.most,
+            most=self.batch_tokens,
             share=self.shares,
         )
 

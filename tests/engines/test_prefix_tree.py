@@ -64,7 +64,7 @@ def test_a_text_scores_as_if_it_were_alone(tmp_path, kind):
     cases = groups()
     alone = one_by_one(folder, [text for _, text in cases])
     assert max(alone) - min(alone) > 0.05  # the texts are told apart at all
-    for budget in (None, 24):  # all in one pass; groups longer than one
+    for budget in (None, 24, 1):  # all in one pass; groups longer than one; each text by itself after what it shares
         engine = TransformersEngine(Checkpoint(str(folder)), batch_tokens=budget)
         found = [reply.values[0][0] for reply in engine.run(requests(cases))]
         assert engine.describe()["layout"] == "prefix tree"
