@@ -18,7 +18,7 @@ TEXTS = 96
 def measure() -> dict[str, Any]:
     """A row per method: useful tokens/s, ratio to the plain loop (median and range), largest score difference."""
     import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification, PreTrainedTokenizerFast
+    from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaForSequenceClassification
 
     from rmeval.engines.checkpoint import Checkpoint
     from rmeval.engines.transformers import TransformersEngine
@@ -26,7 +26,7 @@ def measure() -> dict[str, Any]:
     rng = random.Random(0)
     texts = [" ".join(f"w{rng.randrange(200)}" for _ in range(rng.choice((20, 60, 120, 300)))) for _ in range(TEXTS)]
     with tempfile.TemporaryDirectory() as folder:
-        _tokenizer(PreTrainedTokenizerFast).save_pretrained(folder)
+        word_tokenizer(200).save_pretrained(folder)
         torch.manual_seed(0)
         config = LlamaConfig(
             vocab_size=256,
@@ -39,11 +39,11 @@ def measure() -> dict[str, Any]:
             max_position_embeddings=1024,
         )
         LlamaForSequenceClassification(config).save_pretrained(folder)
-        engine = TransformersEngine(Checkpoint(folder))
+        engine = TransformersEngine(Checkpoint(folder), lint="warn")  # the texts are words without an end
         requests = [_request(text) for text in texts]
-        model, tokenizer = engine._model, AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
         useful = sum(engine.plan(requests).tokens)
-        rendered = [engine._encode([r])[0] for r in requests]
+        rendered = [one.ids for one in engine.encoder.encode(requests) if one is not None]
 
         def ours() -> list[float]:
             scores = [0.0] * len(requests)
@@ -55,7 +55,7 @@ def measure() -> dict[str, Any]:
         def plain() -> list[float]:
             scores: list[float] = []
             for start in range(0, len(rendered), 8):
-                batch = tokenizer.pad({"input_ids": rendered[start : start + 8]}, return_tensors="pt")
+                batch = engine.tokenizer.pad({"input_ids": rendered[start : start + 8]}, return_tensors="pt")
                 with torch.no_grad():
                     scores += model(**batch).logits[:, 0].tolist()
             return scores
@@ -85,12 +85,14 @@ def measure() -> dict[str, Any]:
     }
 
 
-def _tokenizer(make: Any) -> Any:
+def word_tokenizer(words: int) -> Any:
+    """A tokenizer of one token per word, `w0` to as many as there are."""
     from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
 
-    inner = Tokenizer(models.WordLevel({"<pad>": 0, "<unk>": 1, **{f"w{i}": i + 2 for i in range(200)}}, "<unk>"))
+    inner = Tokenizer(models.WordLevel({"<pad>": 0, "<unk>": 1, **{f"w{i}": i + 2 for i in range(words)}}, "<unk>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    made = make(tokenizer_object=inner, pad_token="<pad>", unk_token="<unk>")
+    made = PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", unk_token="<unk>")
     made.chat_template = "{% for m in messages %}{{ m.content }} {% endfor %}"
     return made
 

@@ -1,0 +1,224 @@
+"""The transformers engine against a plain transformers loop: data set order, batch 8, padded to the longest.
+
+    python -m benchmarks.prefix_tree OUT.json [--model FOLDER] [--layers N] [--repetitions N]
+
+Same weights, same texts, same dtype, one thread, A B A B; a row of best-of-k has k candidates per prompt. Useful tokens
+are those of every text, each counted once. Seconds are those of the clock and, since a machine may be shared, those of
+the processor. Weights are seeded, in the shape of SmolLM2-135M or of Gemma 3 270M (whose vocabulary is cut: only its
+window and heads matter here); `--model` takes the backbone of a folder in place of the former, and `--layers` the first
+layers only, which leaves ratios as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+WORDS = 200
+BATCH = 8
+"""Texts per batch of the plain loop."""
+
+WORKLOADS = {
+    # prompts, candidates each, tokens of a prompt and of a candidate
+    "pairs": (4, 2, 150, 250),
+    "best-of-4": (4, 4, 300, 250),
+    "best-of-16, long prompts": (1, 16, 1500, 300),
+}
+
+
+def measure(
+    *, model: str | None = None, layers: int | None = None, repetitions: int = 3, chosen: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """A row per model, dtype and workload; `chosen` names workloads, all where it is empty."""
+    import torch
+
+    rows = []
+    for shape in ("SmolLM2-135M", "Gemma 3 270M"):
+        with tempfile.TemporaryDirectory() as folder:
+            _save(folder, shape, model if shape == "SmolLM2-135M" else None, layers)
+            for dtype in ("float32", "bfloat16"):
+                for name in chosen or tuple(WORKLOADS):
+                    rows.append({"model": shape, **_compared(folder, dtype, name, repetitions)})
+                    print("  " + "  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
+    cut = f", the first {layers} layers" if layers else ""
+    return {
+        "title": f"prompt groups against a plain loop, {torch.get_num_threads()} threads{cut}",
+        "weights": "seeded" if model is None else "a folder's backbone",
+        "layers": layers,
+        "load": os.getloadavg()[0],
+        "rows": rows,
+    }
+
+
+def _compared(folder: str, dtype: str, name: str, repetitions: int) -> dict[str, Any]:
+    """Both methods on one workload, interleaved."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    from rmeval.engines.checkpoint import Checkpoint
+    from rmeval.engines.transformers import TransformersEngine
+
+    requests = _requests(*WORKLOADS[name])
+    engine = TransformersEngine(Checkpoint(folder), dtype=dtype, lint="warn")  # the texts are words without an end
+    plain_model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+    ids = [one.ids for one in engine.encoder.encode(requests) if one is not None]
+    useful = sum(map(len, ids))
+    padded = sum(len(part) * max(map(len, part)) for i in range(0, len(ids), BATCH) for part in [ids[i : i + BATCH]])
+    inside = _Inside(engine.reader.model.model)
+
+    def ours() -> list[float]:
+        scores = [math.nan] * len(requests)
+        for batch in engine.plan(requests).batches:
+            for i, reply in zip(batch, engine.run([requests[i] for i in batch]), strict=True):
+                scores[i] = reply.values[0][0]
+        return scores
+
+    def plain() -> list[float]:
+        scores: list[float] = []
+        for start in range(0, len(ids), BATCH):
+            batch = engine.tokenizer.pad({"input_ids": ids[start : start + BATCH]}, return_tensors="pt")
+            with torch.no_grad():
+                scores += plain_model(**batch).logits[:, 0].float().tolist()
+        return scores
+
+    clock: dict[str, list[float]] = {"plain": [], "rmeval": []}
+    busy: dict[str, list[float]] = {"plain": [], "rmeval": []}
+    scores: dict[str, list[float]] = {}
+    outside = []
+    methods: tuple[tuple[str, Callable[[], list[float]]], ...] = (("plain", plain), ("rmeval", ours))
+    for _ in range(repetitions):
+        for method, run in methods:
+            inside.seconds = 0.0
+            start, used = time.perf_counter(), time.process_time()
+            scores[method] = run()
+            busy[method].append(time.process_time() - used)
+            clock[method].append(time.perf_counter() - start)
+        outside.append(1 - inside.seconds / busy["rmeval"][-1])
+    apart = [abs(a - b) for a, b in zip(scores["plain"], scores["rmeval"], strict=True)]
+    facts = engine.describe()
+    return {
+        "dtype": dtype,
+        "workload": name,
+        "useful tokens": useful,
+        "padding of the plain loop": round(1 - useful / padded, 3),
+        "plain tokens/s": round(useful / statistics.median(busy["plain"])),
+        "rmeval tokens/s": round(useful / statistics.median(busy["rmeval"])),
+        "ratio": _ratio(busy),
+        "ratio by the clock": _ratio(clock),
+        "outside the forward passes": round(statistics.median(outside), 4),
+        "largest difference": max(apart),
+        "sd of scores": statistics.pstdev(scores["plain"]),
+        **{key: facts[key] for key in ("layout", "drift", "attention", "linear")},
+    }
+
+
+def _ratio(seconds: dict[str, list[float]]) -> list[float]:
+    """Median, smallest and largest ratio of neighbouring repetitions."""
+    ratios = [a / b for a, b in zip(seconds["plain"], seconds["rmeval"], strict=True)]
+    return [round(value, 2) for value in (statistics.median(ratios), min(ratios), max(ratios))]
+
+
+class _Inside:
+    """Processor seconds within a module's forward passes."""
+
+    def __init__(self, module: Any) -> None:
+        self.seconds = self._start = 0.0
+        module.register_forward_pre_hook(self._before)
+        module.register_forward_hook(self._after)
+
+    def _before(self, *_: Any) -> None:
+        self._start = time.process_time()
+
+    def _after(self, *_: Any) -> None:
+        self.seconds += time.process_time() - self._start
+
+
+def _save(folder: str, shape: str, model: str | None, layers: int | None) -> None:
+    """A sequence classifier with a tokenizer of one token per word."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, Gemma3TextConfig, LlamaConfig
+
+    from benchmarks.scoring import word_tokenizer
+
+    word_tokenizer(WORDS).save_pretrained(folder)
+    torch.manual_seed(0)
+    common = {"vocab_size": 49152, "num_labels": 1, "pad_token_id": 0, "max_position_embeddings": 8192}
+    if shape == "SmolLM2-135M":
+        config: Any = LlamaConfig(
+            **common,
+            hidden_size=576,
+            intermediate_size=1536,
+            num_hidden_layers=layers or 30,
+            num_attention_heads=9,
+            num_key_value_heads=3,
+        )
+    else:
+        config = Gemma3TextConfig(
+            **common,
+            hidden_size=640,
+            intermediate_size=2048,
+            num_hidden_layers=layers or 18,
+            num_attention_heads=4,
+            num_key_value_heads=1,
+            head_dim=256,
+            sliding_window=512,
+        )
+    if model is None:
+        made = AutoModelForSequenceClassification.from_config(config)
+    else:
+        more = {"num_hidden_layers": layers} if layers else {}
+        made = AutoModelForSequenceClassification.from_pretrained(model, num_labels=1, pad_token_id=0, **more)
+    made.save_pretrained(folder)
+
+
+def _requests(prompts: int, k: int, prompt: int, candidate: int) -> list[Any]:
+    """Texts whose lengths spread: half to twice the middle for most, a quarter to four times at most."""
+    from rmeval.types import Chat, Message, Request
+
+    rng = random.Random(0)
+
+    def words(middle: int, spread: float) -> str:
+        n = round(middle * min(4.0, max(1 / 4, rng.lognormvariate(0, spread))))
+        return " ".join(f"w{rng.randrange(WORDS)}" for _ in range(n))
+
+    found = []
+    for group in range(prompts):
+        asked = Message("user", words(prompt, 0.4))
+        for _ in range(k):
+            answer = Message("assistant", words(candidate, 0.7))
+            found.append(Request((Chat((asked, answer)),), group=str(group)))
+    return found
+
+
+def main() -> None:
+    """Measure, print and write."""
+    import torch
+
+    from rmeval import environment
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", nargs="?", default="runs/prefix_tree.json", type=Path)
+    parser.add_argument("--model")
+    parser.add_argument("--layers", type=int)
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--workload", action="append", default=[], choices=list(WORKLOADS))
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    table = measure(model=given.model, layers=given.layers, repetitions=given.repetitions, chosen=tuple(given.workload))
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    record = {"environment": environment.describe(), "tables": [table]}
+    given.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    print(f"written: {given.out}")
+
+
+if __name__ == "__main__":
+    main()
