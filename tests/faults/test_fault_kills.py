@@ -153,7 +153,7 @@ def test_train(tmp_path, monkeypatch):
     assert planned >= 12
 
     def state(out):
-        return (out / "train_log.jsonl").read_text(), {
+        return [json.loads(row) for row in (out / "train_log.jsonl").read_text().splitlines()], {
             k: v.tolist() for k, v in load_file(out / "model.safetensors").items()
         }
 
