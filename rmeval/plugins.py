@@ -10,9 +10,12 @@ What this module does not know: what the objects do.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -103,7 +106,7 @@ class Registry:
         if not self._packages or os.environ.get("RMEVAL_NO_PLUGINS"):
             return []
         found = []
-        for point in entry_points(group=f"rmeval.{self.kind}s"):
+        for point in _entry_points(f"rmeval.{self.kind}s", _search_path()):
             dist = point.dist
             where = f"package {dist.name} {dist.version}" if dist else f"entry point {point.value}"
             found.append(Origin(point.name, where, point))
@@ -119,6 +122,22 @@ class Registry:
                 name = card.parent.name if card.name == "card.toml" else card.stem
                 found.append(Origin(name, str(card), card))
         return found
+
+
+def _search_path() -> tuple[tuple[str, int], ...]:
+    """Where packages may lie, and when something was last installed there or removed."""
+    found = []
+    for folder in sys.path:
+        with contextlib.suppress(OSError):
+            found.append((folder, Path(folder or ".").stat().st_mtime_ns))
+    return tuple(found)
+
+
+@lru_cache(maxsize=32)
+def _entry_points(group: str, path: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
+    """What packages declare. Reading the records of all packages takes milliseconds, and a name is looked up often."""
+    del path
+    return tuple(entry_points(group=group))
 
 
 SUITES = Registry("suite", cards="suites")

@@ -25,8 +25,11 @@ _DRAFT = re.compile(r"\.rmeval-(?P<pid>\d+)-(?P<host>.+)-[^-]*\.tmp")
 _looked_at: set[Path] = set()
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file, making its folder. `ResourceError` where the disk is full, `UsageError` for any other fault."""
+def write_whole(path: Path, content: bytes, *, synced: bool = True) -> None:
+    """Write a file, making its folder. `ResourceError` where the disk is full, `UsageError` for any other fault.
+
+    `synced`: it also outlives a loss of power; what can be made again need not.
+    """
     temporary = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,8 +37,9 @@ def write_whole(path: Path, content: bytes) -> None:
         descriptor, temporary = tempfile.mkstemp(prefix=_mine(), suffix=".tmp", dir=path.parent)
         with os.fdopen(descriptor, "wb") as handle:
             handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
+            if synced:
+                handle.flush()
+                os.fsync(handle.fileno())
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
     except OSError as fault:

@@ -28,17 +28,33 @@ def build(
         "leaderboard/verified.jsonl"
     ),
     board_file: Annotated[Path | None, typer.Option("--board", help="A board.toml; default: the built-in one.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of score matrices kept for the next build; default: OUT.cache.")
+    ] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Measure every result anew, and keep nothing.")] = False,
+    jobs: Annotated[int, typer.Option(min=0, help="Processes that measure new results; 0: one per core.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print leaderboard.json instead of tables.")] = False,
 ) -> None:
     """Rank the newest complete result or submission per model and suite, with rank ranges, and write the pages."""
     from rmeval.cli.tables import print_board
     from rmeval.content import content_folder
     from rmeval.leaderboard.board import build as build_board
+    from rmeval.leaderboard.gather import processes
     from rmeval.leaderboard.intake import result_files
+    from rmeval.progress import note
 
     files = result_files(results or [Path("results")])
     card = board_file or content_folder("leaderboard") / "board.toml"
-    board = build_board(files, out, card, submissions=submissions, verified=verified)
+    board = build_board(
+        files,
+        out,
+        card,
+        submissions=submissions,
+        verified=verified,
+        cache=None if no_cache else cache or out.with_name(f"{out.name}.cache"),
+        jobs=jobs or processes(),
+        say=note,
+    )
     print_board(board, out, as_json=as_json)
 
 

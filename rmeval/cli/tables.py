@@ -220,6 +220,10 @@ def print_comparison(one: Comparison) -> None:
     output.line()
 
 
+MOST_ENTRIES = 25
+"""Entries of a suite that the terminal shows; its page has all."""
+
+
 def print_board(board: Board, out: Path, *, as_json: bool) -> None:
     """Entries per suite with ranks as ranges, null baselines below them, and what was left out."""
     if as_json:
@@ -245,13 +249,15 @@ def print_board(board: Board, out: Path, *, as_json: bool) -> None:
                 output.interval(e.ci),
                 e.n,
                 e.n_missing or "",
-                ", ".join(e.tied_with),
+                _listed(e.tied_with),
                 *(_versus(e.versus[name]) if name in e.versus else "" for name in against),
             )
-            for e in suite.entries
+            for e in suite.entries[:MOST_ENTRIES]
         ]
         rows += [("null", n.name, output.percent(n.value), "", "", "", "", "") for n in suite.nulls]
         output.table(f"{suite.title} (version {suite.version})", columns, rows, right=columns[2:6])
+        if len(suite.entries) > MOST_ENTRIES:
+            output.line(f"{len(suite.entries) - MOST_ENTRIES} more entries: {out / suite.page}")
         output.line(f"rule: {suite.rule}")
         if suite.resolvable is not None:
             output.line(f"differences below {output.percent(suite.resolvable)} points are not resolvable here")
@@ -261,6 +267,11 @@ def print_board(board: Board, out: Path, *, as_json: bool) -> None:
     for left_out in board.excluded:
         output.line(f"left out: {left_out.file}: {left_out.why}")
     output.line(f"page: {out / 'index.html'}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 4 else ""
+    return ", ".join(names[:3] if more else names) + more
 
 
 def _versus(versus: Versus) -> str:

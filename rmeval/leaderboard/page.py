@@ -8,6 +8,7 @@ What this module does not know: which pages there are, result files, statistics.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -130,7 +131,7 @@ def _rows(suite: SuiteBoard) -> tuple[Row, ...]:
 
 
 def overview(suites: Sequence[SuiteBoard]) -> list[tuple[str, list[Glance | None]]]:
-    """Per model, one cell per suite; models on most suites first, then by name."""
+    """Per model, one cell per suite; models on most suites first, then by the mean of the best ranks they may have."""
     names = {entry.model for suite in suites for entry in suite.entries}
     found: dict[str, list[Glance | None]] = {name: [] for name in names}
     for suite in suites:
@@ -140,7 +141,12 @@ def overview(suites: Sequence[SuiteBoard]) -> list[tuple[str, list[Glance | None
             entry = best.get(name)
             known = entry is not None and entry.value is not None
             found[name].append(Glance(entry, shade(entry.value, min(values), max(values))) if known else None)  # type: ignore[union-attr,arg-type]
-    return sorted(found.items(), key=lambda item: (sum(cell is None for cell in item[1]), item[0]))
+
+    def place(item: tuple[str, list[Glance | None]]) -> tuple[int, float, str]:
+        ranks = [cell.entry.rank[0] for cell in item[1] if cell is not None and cell.entry.rank]
+        return sum(cell is None for cell in item[1]), sum(ranks) / len(ranks) if ranks else math.inf, item[0]
+
+    return sorted(found.items(), key=place)
 
 
 @cache
@@ -187,6 +193,10 @@ def _listed(names: Sequence[str]) -> str:
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
 
 
+def _counted(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 3 else f"{len(names)} others"
+
+
 def _verdict(versus: Versus) -> str:
     if versus.p >= 0.05:
         return ""
@@ -215,6 +225,8 @@ FILTERS: dict[str, Any] = {
     "grouped": lambda n: f"{n:,}".replace(",", "\u202f"),
     "plural": lambda n, noun: f"{n} {noun}" + ("" if n == 1 else "s"),
     "listed": _listed,
+    "counted": _counted,
+    "key": lambda value: "" if value is None else f"{value:.9g}",
     "verdict": _verdict,
     "day": lambda time: time[:10],
     "is_https": _is_https,

@@ -1,8 +1,9 @@
 """Entry against entry: paired differences of the best entries of a suite, all on the same examples.
 
-    duels(views, suite) -> one `Duel` per pair
+    duels(views, suite)        one `Duel` per pair of the best entries: headline, sections and subsets
+    Everyone                   all ranked entries: enough to compare the headlines of any two
 
-What this module does not know: ranks, pages, where results come from.
+What this module does not know: how ranks come about, pages, where results come from.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from rmeval.compare import common_rows, difference_interval, pair, parts
 from rmeval.errors import UsageError
 from rmeval.metrics.evaluate import joint_bootstrap
 from rmeval.results import ResultView
+from rmeval.stats import Floats
 from rmeval.suites import Suite
 
 MOST = 8
@@ -93,3 +95,31 @@ def duels(views: Sequence[ResultView], suite: Suite) -> tuple[Duel, ...]:
             )
         )  # fmt: skip
     return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Everyone:
+    """All ranked entries of a suite, best first."""
+
+    names: tuple[str, ...]
+    values: tuple[float, ...]
+    """Headlines on the examples that all of them scored."""
+    errors: Floats
+    """[K, K] standard errors of the paired differences."""
+    critical: float
+    """The number of standard errors by which two differ whose order is known, all pairs together."""
+
+    def gap(self, i: int, j: int) -> tuple[float, tuple[float, float] | None, bool]:
+        """(difference of entry i and entry j, its 95 % interval, whether their order is known)."""
+        away, se = self.values[i] - self.values[j], float(self.errors[i, j])
+        half = stats.normal_quantile(0.5 + stats.LEVEL / 2) * se
+        return away, (away - half, away + half) if se > 0 else None, abs(away) > max(self.critical * se, 1e-12)
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """What the page of entries against entries of a suite shows."""
+
+    duels: tuple[Duel, ...]
+    """Every pair of the best `MOST`."""
+    everyone: Everyone

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -302,6 +302,28 @@ def _nulls(book: Book) -> list[_Draft]:
 
 def _random_null(book: Book) -> list[Metric]:
     """The mean of several random draws: what chance is worth under this rule, without the luck of one draw."""
+    asked = (repr(book.plan), frozenset(book.rules.items()), tuple(_about(j) for j in book.judgements))
+    if asked not in _CHANCE:
+        while len(_CHANCE) >= _CHANCES:
+            del _CHANCE[next(iter(_CHANCE))]
+        _CHANCE[asked] = _drawn_null(book)
+    return _CHANCE[asked]
+
+
+_CHANCES = 3
+_CHANCE: dict[Hashable, list[Metric]] = {}
+"""The last random baselines: they do not depend on the scores, and a board asks for one suite's again and again."""
+
+
+def _about(j: Judgement) -> Hashable:
+    """All of a row that its random draws and the rules can read: not what the draws replace, nor counts of tokens."""
+    return (
+        *(j.id, j.subset, j.group, j.cluster, j.grades, j.step_grades, j.step_reasons, j.lengths, j.markup, j.models),
+        *(j.comparisons, j.votes, j.slices, j.answers),
+    )
+
+
+def _drawn_null(book: Book) -> list[Metric]:
     drawn: dict[str | None, list[Metric]] = {}
     many = draws(len(book.judgements))
     for draw in range(many):

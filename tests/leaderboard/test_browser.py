@@ -142,6 +142,36 @@ def test_two_entries_are_chosen(browser: Any, site: Path) -> None:
     assert page.locator(".duel:visible").count() == page.locator(".duel").count() > 1
 
 
+def test_any_two_of_many_are_compared(
+    browser: Any, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page of ten ranked entries holds what any two differ by; the best eight have panels of their own."""
+    home = tmp_path_factory.mktemp("crowd")
+    (home / "cards" / "suites" / "toy-pairs").mkdir(parents=True)
+    (home / "cards" / "suites" / "toy-pairs" / "card.toml").write_text(CARD)
+    monkeypatch.setenv("RMEVAL_PATH", str(home / "cards"))
+    for i in range(10):
+        scored(home / "results", pairs(0.3 + 0.4 * i, seed=i + 1), model=f"m{i}")
+    board = build([home / "results"], home / "site", built=at(15))
+    entries = board.suites[0].entries
+    page = opened(browser)
+    page.goto((home / "site" / "pairs" / "toy-pairs.html").as_uri())
+    assert page.locator("[data-gap]:visible").count() == 0
+    page.select_option("[data-a]", label=entries[9].model)
+    page.select_option("[data-b]", label=entries[1].model)
+    assert page.locator(".duel:visible").count() == 0
+    said = page.locator("[data-gap]").inner_text()
+    gap = 100 * ((entries[1].value or 0) - (entries[9].value or 0))
+    assert said.startswith(f"{entries[1].model} against {entries[9].model}: ")
+    assert f"a difference of +{gap:.1f} points [" in said
+    assert said.endswith("the order is known.")
+    page.select_option("[data-a]", label=entries[0].model)
+    assert page.locator(".duel:visible").count() == 1
+    assert page.locator("[data-gap]:visible").count() == 0
+    assert page.locator("table.neighbours tbody tr").count() == 9
+    assert page.said == []
+
+
 def test_everything_is_there_without_scripts(browser: Any, site: Path) -> None:
     page = opened(browser, java_script_enabled=False)
     page.goto((site / "pairs" / "toy-pairs.html").as_uri())

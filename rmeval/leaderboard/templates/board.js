@@ -79,17 +79,44 @@
     words.addEventListener("input", filter);
     if (kind) { kind.addEventListener("change", filter); }
   }
+  function points(value) {
+    var text = (value >= 0 ? "+" : "\u2212") + Math.abs(100 * value).toFixed(1);
+    return text === "+0.0" || text === "\u22120.0" ? "0.0" : text;
+  }
   function setUpPicker(picker) {
     var a = picker.querySelector("[data-a]");
     var b = picker.querySelector("[data-b]");
+    var all = picker.querySelector("[data-all]");
+    var said = document.querySelector("[data-gap]");
     var duels = Array.prototype.slice.call(document.querySelectorAll(".duel"));
+    var known = JSON.parse(picker.dataset.picker);
+    var bytes = atob(known.errors);
+    Array.prototype.forEach.call(a.options, function (option) { b.appendChild(option.cloneNode(true)); });
+    b.selectedIndex = 1;
+    function error(i, j) {
+      var at = 2 * (i * known.values.length - i * (i + 1) / 2 + j - i - 1);
+      return known.step * (bytes.charCodeAt(at) + 256 * bytes.charCodeAt(at + 1));
+    }
     function show(id) {
       duels.forEach(function (duel) { duel.hidden = id !== "" && duel.id !== id; });
+    }
+    function say(i, j) {
+      var gap = known.values[i] - known.values[j];
+      var se = error(i, j);
+      var half = 1.959964 * se;
+      said.textContent = a.options[i].text + " against " + a.options[j].text + ": " + (100 * known.values[i]).toFixed(1) + " and "
+        + (100 * known.values[j]).toFixed(1) + ", a difference of " + points(gap) + " points"
+        + (se > 0 ? " [" + points(gap - half) + ", " + points(gap + half) + "]" : "")
+        + (Math.abs(gap) > known.critical * se && gap !== 0 ? "; the order is known." : "; they are not told apart.");
     }
     function chosen() {
       var i = Math.min(Number(a.value), Number(b.value));
       var j = Math.max(Number(a.value), Number(b.value));
-      show(i === j ? "none" : "pair-" + i + "-" + j);
+      var id = "pair-" + i + "-" + j;
+      show(i === j ? "none" : id);
+      /* two of the best have a panel of their own, about the examples that those few scored */
+      said.hidden = i === j || duels.some(function (duel) { return duel.id === id; });
+      if (!said.hidden) { say(i, j); }
     }
     function fromAddress() {
       var found = /^#pair-(\d+)-(\d+)$/.exec(location.hash);
@@ -97,7 +124,7 @@
     }
     a.addEventListener("change", chosen);
     b.addEventListener("change", chosen);
-    picker.querySelector("[data-all]").addEventListener("click", function () { show(""); });
+    if (all) { all.addEventListener("click", function () { show(""); said.hidden = true; }); }
     window.addEventListener("hashchange", fromAddress);
     picker.hidden = false;
     if (location.hash) { fromAddress(); } else { chosen(); }
