@@ -130,6 +130,7 @@ class RayEngine:
         rows = [{"n": n, "asked": pickle.dumps(list(batch))} for n, batch in enumerate(batches)]
         blocks = min(len(rows), max(BLOCKS * self.workers, 1), MOST_BLOCKS)
         checkpoint = (self.checkpoint.source, self.checkpoint.revision, self.checkpoint.layers)
+        # Ray Data starts dead actors again and repeats their tasks, without limit, unless it is told not to
         done = data.from_items(rows, override_num_blocks=blocks).map_batches(
             Worker,
             batch_size=1,
@@ -137,8 +138,6 @@ class RayEngine:
             num_cpus=self.cpus,
             num_gpus=self.gpus,
             fn_constructor_args=(checkpoint, {**self._options, "device": "cuda" if self.gpus else "cpu"}, self._preset),
-            max_restarts=-1,
-            max_task_retries=-1,
         )
         for row in done.iter_rows():
             said = pickle.loads(row["said"])  # noqa: S301 - our own workers wrote it
