@@ -101,6 +101,8 @@ class HttpEngine:
         self.transport.refuse_unusable()
         self.texts = Texts(checkpoint, device="cpu", max_length=max_length, truncation=truncation, lint=lint)
         self.checked = parity.wanted(checkpoint, check)
+        self.looked_at: dict[str, str] = {}
+        """Server -> what it calls the model, once it was found to be as it should be."""
         self._found: dict[str, JSON] = {}
         self._faults: Counter[str] = Counter()
 
@@ -163,7 +165,8 @@ class HttpEngine:
             range(start, min(start + self.batch_size, len(rows))) for start in range(0, len(rows), self.batch_size)
         ]
         key = key_for(self.servers[0], self.key_env)
-        asker = _Asker(self, key, self._probes(rows))
+        new = [server for server in self.servers if server not in self.looked_at]
+        asker = _Asker(self, key, self._probes(rows) if new else [])
         for n, replies in calls.stream(asker, [[rows[i] for i in part] for part in parts], self.transport, key):
             yield from zip(parts[n], replies, strict=True)
         self._faults += asker.faults
@@ -217,7 +220,7 @@ class _Asker:
         self.faults: Counter[str] = Counter()
         self.who = f"{', '.join(engine.servers)} ({engine.api})"
         self._turn = cycle(engine.servers)
-        self._served = engine.served
+        self._names = dict(engine.looked_at)
 
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
@@ -225,7 +228,8 @@ class _Asker:
         engine = self.engine
         async with opened(engine.servers[0], self.key, engine.transport) as self._api:
             for server in engine.servers:
-                await self._look_at(server)
+                if server not in engine.looked_at:
+                    engine.looked_at[server] = await self._look_at(server)
             yield
 
     async def ask(self, item: list[LaidOut], seconds: float) -> list[Reply] | Fault | None:
@@ -267,7 +271,7 @@ class _Asker:
         if isinstance(got, Fault):
             return got
         return [
-            row.reply(_placed(self.engine.api, row, values), served=self._served)
+            row.reply(_placed(self.engine.api, row, values), served=self._names[server])
             for row, values in zip(rows, got, strict=True)
         ]
 
@@ -276,7 +280,9 @@ class _Asker:
     ) -> pooling.Read | Fault:
         """What a server says of texts, [texts][places][channels]."""
         api = self.engine.api
-        asked = pooling.body(api, [self.engine.sent(row) for row in rows], model=self._served, activation=activation)
+        asked = pooling.body(
+            api, [self.engine.sent(row) for row in rows], model=self._names[server], activation=activation
+        )
         answer = await self._post(f"{server}{pooling.path(api)}", asked, seconds)
         if isinstance(answer, Fault):
             return answer
@@ -303,12 +309,10 @@ class _Asker:
 
     # --- a server is looked at ---------------------------------------------------------------------------------------
 
-    async def _look_at(self, server: str) -> None:
-        """Raise `CheckFailed` where a server is not what it should be."""
-        if self.engine.api != "get_reward" and not self._served:
-            self._served = await self._name(server)
-        if not self.probes:
-            return
+    async def _look_at(self, server: str) -> str:
+        """What a server calls the model. Raises `CheckFailed` where it is not what it should be."""
+        asks = self.engine.api != "get_reward" and not self.engine.served
+        name = self._names[server] = await self._name(server) if asks else self.engine.served
         rows = [probe.row for probe in self.probes]
         raw = await self._surely(server, rows)
         n = len(self.engine.checkpoint.labels)
@@ -322,6 +326,7 @@ class _Asker:
             await self._check_activation(server, rows, raw)
         if self.engine.checked:
             self._check_parity(server, raw)
+        return name
 
     async def _name(self, server: str) -> str:
         """What a server calls its model, where it has one; "" where it does not say."""

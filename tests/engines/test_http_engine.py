@@ -165,6 +165,17 @@ def test_servers_are_asked_in_turn_and_each_is_looked_at(scalar):
         assert found.describe()["servers"] == [one.url, two.url]
 
 
+def test_a_server_is_looked_at_once_and_may_have_a_name_of_its_own(scalar):
+    with RewardServer(scalar, names=("a",)) as one, RewardServer(scalar, names=("b",)) as two:
+        found = engine(scalar, one.url, two.url, batch_size=1)
+        for _ in range(2):  # as for two suites of one run
+            replies = found.run([request(text) for text in TEXTS])
+            close(replies, here(scalar))
+            assert {reply.served for reply in replies} == {"a", "b"}
+        for server in (one, two):
+            assert [body["use_activation"] for body in server.bodies("/classify")].count(True) == 1
+
+
 # what is not as it should be
 
 
