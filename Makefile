@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+# two at once, each with one thread; a file of tests is not divided, for what its tests share is made once
+TWO := -n 2 --dist loadfile
 ORACLES := .venv-oracles
 VLLM := .venv-vllm
 RAY := .venv-ray
@@ -13,11 +15,11 @@ demo: $(READY)
 	$(BIN)/rmeval demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not smollm2 and not vllm and not ray and not browser"
+	$(BIN)/python -m pytest $(TWO) -m "not slow and not smollm2 and not vllm and not ray and not browser"
 
-# what takes minutes: simulations, packaging in clean venvs, kill and resume
+# what takes minutes: simulations, packaging in clean venvs, kill and resume (twenty kills of each command: make test-faults)
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest $(TWO) -m slow --ignore=tests/faults
 
 # the 64 faults of docs/reliability.md, slow ones included, and one line for each
 test-faults: $(READY)
