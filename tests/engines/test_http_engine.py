@@ -15,6 +15,7 @@ from reward_server import RewardServer
 from rmeval import results
 from rmeval.errors import CheckFailed, UsageError
 from rmeval.models import load_model
+from rmeval.reproduce import reproduce
 from rmeval.types import Chat, Message, Request
 
 FAST = {"backoff": 0.002}
@@ -136,6 +137,21 @@ def test_a_run_through_a_server_is_the_run_in_process(scalar, tmp_path):
     assert there.headline.value == at_home.headline.value
     for a, b in zip(there.judgements, at_home.judgements, strict=True):
         assert a.scores == pytest.approx(b.scores, abs=1e-4)
+
+
+def test_a_result_through_a_server_is_reproduced_through_another(scalar, tmp_path):
+    left = ("-a", "engine.truncation=left")
+    with RewardServer(scalar) as first:
+        run(scalar, tmp_path / "r", "--engine", "http", "--base-url", first.url, *left)
+    path = next((tmp_path / "r").rglob("*.json"))
+    with RewardServer(scalar) as second:
+        view = results.load_result(path)
+        again = load_model(
+            str(scalar), engine="http", base_url=second.url, given={"engine": {**FAST, "truncation": "left"}}
+        )
+        found = reproduce(view, again, data=sample_file("rm-bench"), out=tmp_path / "again")
+    assert found.agrees
+    assert not found.asked
 
 
 def test_openrlhf_servers_are_sent_texts(tmp_path):
