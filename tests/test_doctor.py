@@ -50,6 +50,12 @@ def process(folder):
     return {}
 
 
+def layered(folder):
+    layers = {"score.0": (32, 32), "score.2": (1, 32)}
+    sm.saved_with_layers(folder, "qwen2", layers, architecture="Qwen2ForRewardModel")
+    return {}
+
+
 def implicit(folder):
     sm.saved(folder, "qwen2", "AutoModelForCausalLM", seed=1)
     sm.saved(folder / "reference", "qwen2", "AutoModelForCausalLM", seed=2)
@@ -57,7 +63,7 @@ def implicit(folder):
 
 
 @pytest.mark.usefixtures("few")
-@pytest.mark.parametrize("made", [scalar, pooled, outcome, process, implicit])
+@pytest.mark.parametrize("made", [scalar, pooled, outcome, process, layered, implicit])
 def test_every_kind_of_scorer_is_compared_in_every_company(tmp_path, made):
     found = doctor.examine(str(tmp_path), load_suite("arithmetic"), **made(tmp_path))
     names = [drift.name for drift in found.drifts]
