@@ -16,6 +16,7 @@ What this module does not know: weights, batches, limits.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -65,6 +66,35 @@ class _Piece:
     """Whether a model is to go on with the conversation, so that nothing closes it."""
     tail: str | None = None
     """What the template writes after a last turn that was given piece by piece."""
+
+
+class Kept:
+    """Requests that were encoded to be planned, until they are run, as far as memory goes; each is handed out once."""
+
+    def __init__(self, most: int = 1 << 25) -> None:
+        """`most` numbers, four bytes each."""
+        self.most = self._room = most
+        self._held: dict[Request, tuple[array[int], array[int]]] = {}
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._held.clear()
+        self._room = self.most
+
+    def add(self, request: Request, encoded: Encoded) -> None:
+        """Keep ids and places, if there is room; the texts are not kept."""
+        size = len(encoded.ids) + len(encoded.at)
+        if request not in self._held and size <= self._room:
+            self._held[request] = array("i", encoded.ids), array("i", encoded.at)
+            self._room -= size
+
+    def take(self, request: Request) -> Encoded | None:
+        """What was kept of a request."""
+        held = self._held.pop(request, None)
+        if held is None:
+            return None
+        self._room += len(held[0]) + len(held[1])
+        return Encoded(held[0].tolist(), tuple(held[1]))
 
 
 class Encoder:

@@ -25,7 +25,7 @@ from typing import Any, Literal, TypeAlias
 
 from rmeval.engines.batches import Groups, padded
 from rmeval.engines.checkpoint import Checkpoint
-from rmeval.engines.encoding import NOWHERE, Encoded, Encoder
+from rmeval.engines.encoding import NOWHERE, Encoded, Encoder, Kept
 from rmeval.engines.hygiene import lint
 from rmeval.engines.reading import SELF_CHECK, Reader
 from rmeval.engines.states import cannot_share
@@ -96,6 +96,7 @@ class TransformersEngine:
         self.batch_size, self._rows = batch_size or 256, batch_size
         self.attention = attention
         self._too_many: set[int] = set()
+        self._planned = Kept()
         self._share = share
 
     @cached_property
@@ -204,6 +205,7 @@ class TransformersEngine:
         if self.truncation == "official" and self._preset is None:
             raise UsageError("engine.truncation=official: the limit of a suite's official script, and here is no suite")
         texts: dict[int, TextFacts] = {}
+        self._planned.clear()
         groups: dict[_Way, Groups] = {}
         tokens: list[int] = []
         settled: dict[int, Reply] = {}
@@ -222,10 +224,11 @@ class TransformersEngine:
                 settled[i] = Reply(reason="truncated", n_tokens=len(encoded.ids), truncated=True)
             elif (earlier := first.setdefault(self._same(requests[i], encoded), i)) != i:
                 twins[i] = earlier
-            elif requests[i].read != "text" and self.shares:
-                way = self._way(requests[i])
-                ids = array("i", self._cut(encoded.ids))
-                groups.setdefault(way, Groups()).add(i, requests[i].group or None, ids)
+            elif requests[i].read != "text":
+                self._planned.add(requests[i], encoded)
+                if self.shares:
+                    ids = array("i", self._cut(encoded.ids))
+                    groups.setdefault(self._way(requests[i]), Groups()).add(i, requests[i].group or None, ids)
         self._refuse_unsound(requests, texts)
         ways: dict[_Way, list[int]] = {}
         for i in range(len(requests)):
@@ -246,7 +249,9 @@ class TransformersEngine:
         """One batch. Out of GPU memory halves it; a single request that does not fit is an `engine_error`."""
         import torch
 
-        found = [encoded for encoded in self._encoded(requests) if encoded is not None]
+        known = [self._planned.take(request) for request in requests]
+        unknown = self._encoded([request for request, one in zip(requests, known, strict=True) if one is None])
+        found = [encoded for one in known if (encoded := one or next(unknown)) is not None]
         if len(found) != len(requests):
             raise ValueError("a request that the plan settled cannot be run")
         [way] = {self._way(request) for request in requests}

@@ -201,3 +201,19 @@ def test_the_same_tokens_have_the_same_score_to_the_last_bit(tiny_reward_model):
     outcome = runner.run(pairs, ScalarScorer(), engine)
     assert all(j.scores[0] == j.scores[1] for j in outcome.judgements)
     assert outcome.counts.computed == 30
+
+
+def test_a_planned_text_is_tokenised_once(tiny_reward_model, monkeypatch):
+    from rmeval.engines.encoding import Encoder, Kept
+
+    engine = TransformersEngine(Checkpoint(str(tiny_reward_model)))
+    requests = [request(t) for t in texts(20)]
+    expected = scores(engine, requests)
+    seen = []
+    encode = Encoder.encode
+    monkeypatch.setattr(Encoder, "encode", lambda self, asked: seen.extend(asked) or encode(self, asked))
+    assert scores(engine, requests) == expected
+    assert seen == requests
+    engine._planned = Kept(most=200)  # what memory does not hold is tokenised again
+    assert scores(engine, requests) == expected
+    assert len(requests) < len(seen) - len(requests) < 2 * len(requests)
