@@ -262,6 +262,15 @@ def test_what_fails_for_a_while_is_asked_again(scalar):
         assert set(found.describe()["faults"]) == {"HTTP 429", "HTTP 500", "HTTP 503"}
 
 
+def test_the_others_take_over_from_a_server_that_fails(scalar):
+    gone = (503, {"error": "shutting down"}, {})
+    with RewardServer(scalar) as one, RewardServer(scalar, fault=lambda n, body: gone if n > 2 else None) as two:
+        replies = engine(scalar, one.url, two.url, batch_size=1).run([request(text) for text in TEXTS])
+        close(replies, here(scalar))
+        assert len(one.bodies("/classify")) == 2 + len(TEXTS)
+    assert max(reply.attempts for reply in replies) > 1
+
+
 def test_one_text_that_is_refused_takes_none_of_its_neighbours_with_it(scalar):
     with RewardServer(scalar, most=40) as server:
         texts = [*TEXTS, "good " * 60]
