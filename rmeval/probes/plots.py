@@ -278,7 +278,8 @@ def _bars(axis: Any, curves: Sequence[Curve]) -> None:
 def _level(points: Sequence[Point], limit: Any, line: Any, least: float = 0.0) -> None:
     """The range of the values: that of shares where they are shares and span `least`; a line at 0 amid them."""
     values = [end for p in points if p.value is not None for end in (p.value, *(p.ci or ()))]
-    if values and min(values) >= 0 and max(values) <= 1 and max(values) - min(values) >= least:
+    span = max(values) - min(values) if values else 0.0
+    if values and min(values) >= 0 and max(values) <= 1 and not 0 < span < least:
         limit(-0.02, 1.02)
     elif values and min(values) < 0 < max(values):
         line(0, color="0.5", linewidth=0.7)

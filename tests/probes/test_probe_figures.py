@@ -83,3 +83,5 @@ def test_shares_that_lie_close_together_are_drawn_apart():
 
     assert min(heights(0.9, 0.92)) > 0.7  # intervals from 0.8 on
     assert (min(heights(0.2, 0.9)), max(heights(0.2, 0.9))) == (0.0, 1.0)
+    flat = Curve("right", "all", "", (Point(1, 1.0, None, 9), Point(2, 1.0, None, 9)))
+    assert "1.04" not in {said for said, *_ in texts(draw("t", [flat])["svg"])}  # no share is above 1
