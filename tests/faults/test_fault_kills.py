@@ -94,7 +94,7 @@ def test_run(tiny_reward_model, tmp_path, monkeypatch):
         assert repeated[-1] in (0, 1), (before, planned)
         assert not list((tmp_path / f"out-{i}").rglob("*.tmp"))
     tell("run", killed, repeated, planned, "batches")
-    assert killed >= MOMENTS / 2
+    assert killed >= MOMENTS / 4
 
 
 @pytest.mark.fault("F19", "F44")
@@ -128,7 +128,7 @@ def test_judge(tmp_path):
             if len(list((tmp_path / f"out-{i}").rglob("*.json"))) == 1:
                 assert content(tmp_path / f"out-{i}") == content(tmp_path / "out-whole")
     tell("judge", killed, repeated, 120, "calls")
-    assert killed >= MOMENTS / 2
+    assert killed >= MOMENTS / 4
 
 
 @pytest.mark.fault("F19")
@@ -174,7 +174,7 @@ def test_train(tmp_path, monkeypatch):
         shutil.rmtree(out)
     tell("train", killed, repeated, planned, "steps")
     say(f"train: {', '.join(f'{how.count(one)} {one}' for one in sorted(set(how)))}")
-    assert killed >= MOMENTS / 2
+    assert killed >= MOMENTS / 4
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +222,7 @@ def test_submit(whole_runs, tmp_path):
         assert again.code == 0, again.stderr
         assert without_time(tree(tmp_path / f"subs-{i}"), "created") == whole
     tell("submit", killed, [0] * MOMENTS, 1, "submissions")
-    assert killed >= MOMENTS / 2
+    assert killed >= MOMENTS / 4
 
 
 @pytest.mark.fault("F21", "F55")
@@ -248,4 +248,4 @@ def test_board_build(whole_runs, tmp_path):
         assert again.code == 0, again.stderr
         assert without_time(tree(tmp_path / f"site-{i}"), "built") == whole
     tell("board build", killed, [0] * MOMENTS, len(whole), "files")
-    assert killed >= MOMENTS / 2
+    assert killed >= MOMENTS / 4
