@@ -11,8 +11,11 @@
                at random, both asked the test problems anew, with several seeds
 
 Problems have two operations, and test problems share no computation with any problem of training. Every claim is
-printed with its interval and whether it holds. Alone, and begun again where it was cut off:
-python -m benchmarks.optimise_arithmetic [OUT] [--seed 1] [--fast]
+printed with its interval and whether it holds. What came of --seed 2, run once when all was settled on other seeds:
+best of 4 beats luck by 0.053 (bt), 0.055 (orm) and 0.098 (prm), best of 32 is below it by 0.16 to 0.27, so all are
+over-optimised, the weak one from n = 2 on; fine-tuning on the choice of prm beats its matched draw by 0.155
+[0.133, 0.177], and not the policy itself. Alone, and begun again where it was cut off:
+python -m benchmarks.optimise_arithmetic [OUT] [--seed 2] [--fast]
 """
 
 from __future__ import annotations
@@ -384,7 +387,7 @@ def main() -> None:
         description="The loop of optimising against reward models, on the arithmetic world."
     )
     parser.add_argument("out", nargs="?", type=Path, default=Path("runs/optimise"))
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=2)
     parser.add_argument("--fast", action="store_true")
     given = parser.parse_args()
     size = FAST if given.fast else Size()
