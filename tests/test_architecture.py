@@ -62,7 +62,7 @@ def test_no_file_is_long():
 LARGE_ROOMS = {
     "metrics": 5000,
     "training": 5000,
-    "engines": 3000,
+    "engines": 5000,
     "scorers": 3000,
     "leaderboard": 3000,
     "probes": 4000,

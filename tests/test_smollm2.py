@@ -58,7 +58,7 @@ def test_a_language_model_is_refused_as_a_reward_model(backbone: Path) -> None:
 
 
 def test_scores_do_not_depend_on_company(reward_model: Path) -> None:
-    from rmeval.checks import check_model
+    from rmeval.checks.check import check_model
 
     report = check_model(str(reward_model))
     assert [c.name for c in report.checks if not c.ok] == []

@@ -26,7 +26,7 @@ def doctor(
 ) -> None:
     """Score 32 texts alone, in batches, shuffled, padded and in another dtype. Exit 3 where a score depends on that."""
     from rmeval import arguments
-    from rmeval import doctor as doctors
+    from rmeval.checks import doctor as doctors
     from rmeval.suites import load_suite
 
     found = doctors.examine(

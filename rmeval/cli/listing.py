@@ -89,7 +89,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check a card and run its sample rows, or load a model and score the same texts alone and in batches."""
-    from rmeval import checks
+    from rmeval.checks import check as checks
 
     path = Path(what)
     if what in SUITES or path.suffix == ".toml" or (path / "card.toml").is_file():

@@ -16,8 +16,8 @@ from rmeval.cli import output
 from rmeval.cli.run import Arguments, AsJson
 
 if TYPE_CHECKING:
+    from rmeval.checks.reproduce import Reproduced
     from rmeval.models import Model
-    from rmeval.reproduce import Reproduced
     from rmeval.results import ResultView
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -35,10 +35,10 @@ def reproduce(
     """Run a result again as it was recorded and compare every score. Exit 3 when one differs."""
     from dataclasses import asdict
 
+    from rmeval.checks.reproduce import refuse_imported
+    from rmeval.checks.reproduce import reproduce as again
     from rmeval.errors import CheckFailed
     from rmeval.leaderboard.audit import audit_says
-    from rmeval.reproduce import refuse_imported
-    from rmeval.reproduce import reproduce as again
     from rmeval.results import load_result
 
     view = load_result(result)

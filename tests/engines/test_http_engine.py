@@ -13,9 +13,9 @@ from own_suites import sample_file
 from reward_server import RewardServer
 
 from rmeval import results
+from rmeval.checks.reproduce import reproduce
 from rmeval.errors import CheckFailed, UsageError
 from rmeval.models import load_model
-from rmeval.reproduce import reproduce
 from rmeval.types import Chat, Message, Request
 
 FAST = {"backoff": 0.002}

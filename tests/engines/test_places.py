@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rmeval import checks, runner
+from rmeval import runner
+from rmeval.checks import check as checks
 from rmeval.conventions import StepsCard
 from rmeval.engines.checkpoint import Checkpoint
 from rmeval.engines.encoding import NOWHERE, Encoder

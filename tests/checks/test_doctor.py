@@ -9,7 +9,7 @@ import step_models as sm
 import tiny
 from command import rmeval
 
-from rmeval import doctor
+from rmeval.checks import doctor
 from rmeval.errors import UsageError
 from rmeval.suites import load_suite
 
