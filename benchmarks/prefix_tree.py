@@ -27,6 +27,7 @@ WORDS = 200
 BATCH = 8
 """Texts per batch of the plain loop."""
 
+SHAPES = ("SmolLM2-135M", "Gemma 3 270M")
 WORKLOADS = {
     # prompts, candidates each, tokens of a prompt and of a candidate
     "pairs": (4, 2, 150, 250),
@@ -36,15 +37,21 @@ WORKLOADS = {
 
 
 def measure(
-    *, model: str | None = None, layers: int | None = None, repetitions: int = 3, chosen: tuple[str, ...] = ()
+    *,
+    model: str | None = None,
+    layers: int | None = None,
+    repetitions: int = 3,
+    shapes: tuple[str, ...] = (),
+    chosen: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    """A row per model, dtype and workload; `chosen` names workloads, all where it is empty."""
+    """A row per model, dtype and workload; `shapes` and `chosen` name models and workloads, all where empty."""
     import torch
 
     rows = []
-    for shape in ("SmolLM2-135M", "Gemma 3 270M"):
+    load = os.getloadavg()[0]
+    for shape in shapes or SHAPES:
         with tempfile.TemporaryDirectory() as folder:
-            _save(folder, shape, model if shape == "SmolLM2-135M" else None, layers)
+            _save(folder, shape, model if shape == SHAPES[0] else None, layers)
             for dtype in ("float32", "bfloat16"):
                 for name in chosen or tuple(WORKLOADS):
                     rows.append({"model": shape, **_compared(folder, dtype, name, repetitions)})
@@ -54,7 +61,7 @@ def measure(
         "title": f"prompt groups against a plain loop, {torch.get_num_threads()} threads{cut}",
         "weights": "seeded" if model is None else "a folder's backbone",
         "layers": layers,
-        "load": os.getloadavg()[0],
+        "load before and after": [round(load, 1), round(os.getloadavg()[0], 1)],
         "rows": rows,
     }
 
@@ -152,7 +159,7 @@ def _save(folder: str, shape: str, model: str | None, layers: int | None) -> Non
     word_tokenizer(WORDS).save_pretrained(folder)
     torch.manual_seed(0)
     common = {"vocab_size": 49152, "num_labels": 1, "pad_token_id": 0, "max_position_embeddings": 8192}
-    if shape == "SmolLM2-135M":
+    if shape == SHAPES[0]:
         config: Any = LlamaConfig(
             **common,
             hidden_size=576,
@@ -210,12 +217,19 @@ def main() -> None:
     parser.add_argument("--model")
     parser.add_argument("--layers", type=int)
     parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--shape", action="append", default=[], choices=SHAPES)
     parser.add_argument("--workload", action="append", default=[], choices=list(WORKLOADS))
     given = parser.parse_args()
     torch.set_num_threads(1)
-    table = measure(model=given.model, layers=given.layers, repetitions=given.repetitions, chosen=tuple(given.workload))
+    table = measure(
+        model=given.model,
+        layers=given.layers,
+        repetitions=given.repetitions,
+        shapes=tuple(given.shape),
+        chosen=tuple(given.workload),
+    )
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    record = {"environment": environment.describe(), "tables": [table]}
+    record = {"environment": environment.describe(argv=["benchmarks.prefix_tree"]), "tables": [table]}
     given.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     print(f"written: {given.out}")
 

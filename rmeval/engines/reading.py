@@ -152,11 +152,12 @@ class Reader:
         form = self.checkpoint.form
         if form == "layers":
             return lambda hidden: model.head(hidden.float())
-        if form == "causal":
-            found: Callable[[Any], Any] = self._vocabulary or model.get_output_embeddings()
-        else:
-            found = model.score
-        return found
+        if form != "causal":
+            score: Callable[[Any], Any] = model.score
+            return score
+        vocabulary: Callable[[Any], Any] = self._vocabulary or model.get_output_embeddings()
+        cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+        return vocabulary if not cap else lambda hidden: (vocabulary(hidden) / cap).tanh() * cap
 
     # --- reward heads ------------------------------------------------------------------------------------------------
 

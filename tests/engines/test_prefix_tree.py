@@ -124,6 +124,34 @@ def test_every_place_reads_as_if_the_text_were_alone(tmp_path, what):
         assert len({reply.values for reply in expected}) > 2
 
 
+def test_soft_capped_logits_share_too(tmp_path):
+    """Gemma 2 caps the logits of its attention and those over its vocabulary."""
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    tok = tiny.tokenizer()
+    tok.save_pretrained(tmp_path)
+    sizes = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, head_dim=8)
+    torch.manual_seed(0)
+    model = Gemma2ForCausalLM(
+        Gemma2Config(
+            vocab_size=len(tok), num_key_value_heads=2, sliding_window=8, initializer_range=0.3,
+            attn_logit_softcapping=2.0, final_logit_softcapping=3.0, **sizes,
+        )
+    ).eval()  # fmt: skip
+    model.save_pretrained(tmp_path)
+    texts = [f"{words(12, 1)} {words(n, n)}" for n in (1, 4, 9)]
+    asked = [Request((Text(t), Mark()), "marks", "tokens", (Special("good"), Special("bad")), group="a") for t in texts]
+    engine = TransformersEngine(Checkpoint(str(tmp_path)))
+    found = engine.run(asked)
+    assert engine.path == "last hidden state, then head"
+    assert engine.describe()["layout"] == "prefix tree"
+    named = tok.convert_tokens_to_ids(["good", "bad"])
+    for text, reply in zip(texts, found, strict=True):
+        with torch.no_grad():
+            whole = model(tok(text, add_special_tokens=False, return_tensors="pt")["input_ids"]).logits[0, -1]
+        assert reply.values[0] == pytest.approx(whole[named].tolist(), abs=1e-5)
+
+
 def test_layers_beside_a_backbone_share_too(tmp_path):
     sm.saved_with_layers(
         tmp_path, "qwen2", {"score.0": (32, 32), "score.2": (2, 32)}, architecture="Qwen2ForProcessRewardModel"
