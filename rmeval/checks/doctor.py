@@ -121,9 +121,12 @@ class Rebatched:
     """An engine whose batches are ours: so many requests together, in data order or shuffled, with a neighbour."""
 
     def __init__(self, engine: Engine, size: int, *, shuffled: bool = False, beside: Sequence[Request] = ()) -> None:
-        """`beside` are requests of which one that can share the batch joins it; its reply is dropped."""
+        """`beside` are requests of which one joins the first batch of its kind; its reply is dropped.
+
+        One batch says as much as all would, of which each would take as long as the neighbour is.
+        """
         self.name, self.engine, self.size = engine.name, engine, size
-        self.shuffled, self.beside = shuffled, beside
+        self.shuffled, self.beside = shuffled, {_kind(one): one for one in reversed(beside)}
 
     def fingerprint(self) -> dict[str, JSON]:
         """The engine's."""
@@ -148,8 +151,8 @@ class Rebatched:
 
     def run(self, requests: Sequence[Request]) -> list[Reply]:
         """One batch."""
-        more = [one for one in self.beside if _kind(one) == _kind(requests[0])][:1]
-        return self.engine.run([*requests, *more])[: len(requests)]
+        beside = self.beside.pop(_kind(requests[0]), None)
+        return self.engine.run([*requests, beside] if beside else requests)[: len(requests)]
 
 
 def examine(
