@@ -3,9 +3,8 @@
     RMEVAL_DEV_DATA=DIR python -m benchmarks.reference      # DIR relative to here: results record the command
     python -m benchmarks.reference --check                  # into a temporary folder, compared with what is committed
 
-Our own results: null baselines on the embedded suites, and on public ones whose licences let ids and labels be shown.
-Our own results: null baselines on the embedded suites, and on public ones whose licences allow ids and labels.
-a text. Where RMEVAL_DEV_DATA names no folder, what needs public data is left as it is.
+Our own results: null baselines on the embedded suites, and on public ones whose licences allow ids and labels; no
+texts. Where RMEVAL_DEV_DATA names no folder, what needs public data is left as it is.
 """
 
 from __future__ import annotations
