@@ -244,7 +244,8 @@ def _alike(sheets: Sequence[Sheet]) -> list[tuple[int, int]]:
 def follows(scores: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> list[tuple[int, int]]:
     """Pairs of rows that correlate almost perfectly where both have a score: [K, n], each row of mean 0 and sd 1.
 
-    >>> follows(np.array([[-1, 0, 1], [-1, 0, 1], [1, 0, -1], [np.nan, -1, 1]], dtype=np.float32))
+    >>> up, down = [-1.2247449, 0, 1.2247449], [1.2247449, 0, -1.2247449]
+    >>> follows(np.array([up, up, down, [np.nan, -1, 1]], dtype=np.float32))
     [(0, 1), (0, 3), (1, 3)]
     """
     there = np.isfinite(scores)

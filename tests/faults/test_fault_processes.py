@@ -266,6 +266,9 @@ def test_each_changed_field_is_printed_with_both_values(tiny_reward_model, tmp_p
     assert "differs from the last run in suite.data (" in said
 
 
+ENORMOUS = " ".join(["good"] * 9)
+
+
 class Scores16:
     """Out of memory above so many rows."""
 
@@ -282,7 +285,7 @@ class Scores16:
 
         def read(engine, found, *rest):
             self.sizes.append(len(found))
-            if len(found) > self.most or any("enormous" in one.text for one in found):
+            if len(found) > self.most or any(ENORMOUS in engine.tokenizer.decode(one.ids) for one in found):
                 raise torch.cuda.OutOfMemoryError("CUDA out of memory")
             return plain(engine, found, *rest)
 
@@ -307,7 +310,7 @@ def test_out_of_memory_halves_the_batch_and_says_so(tiny_reward_model, tmp_path,
 @pytest.mark.fault("F28")
 def test_one_text_that_does_not_fit_fails_alone(tiny_reward_model, tmp_path, monkeypatch):
     rows = [{"prompt": f"what {i} ?", "chosen": "good", "rejected": "bad"} for i in range(8)]
-    rows[3]["chosen"] = "enormous"
+    rows[3]["chosen"] = ENORMOUS
     data = tmp_path / "mine.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     Scores16(100).patch(monkeypatch)
