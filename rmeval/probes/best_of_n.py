@@ -78,7 +78,7 @@ def best_of_n(pool: Pool, sizes: Sequence[int] | None = None, *, seed: int = 0) 
         )
     if ns[-1] == pool.smallest:
         notes.append(f"at n = {ns[-1]} a pool of as many is one draw: its interval is about prompts alone")
-    tied = [row for row in rows if row.rewards and len(set(row.rewards)) == 1 and row.n > 1]
+    tied = [row for row in rows if row.n > 1 and len({*row.rewards}) == 1 and not math.isnan(row.rewards[0])]
     if tied:
         notes.append(f"{len(tied)} prompts have one reward for all candidates: the choice there is random")
 

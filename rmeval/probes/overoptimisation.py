@@ -34,6 +34,7 @@ from rmeval.stats import Floats
 Law = Literal["bon", "rl"]
 
 LAWS: tuple[Law, ...] = ("bon", "rl")
+ALIKE = "the gold of all prompts moves alike, or there is but one: nothing says how sure it is"
 _FLAT = 1e-12
 """A standard error this small is rounding."""
 LEAST_SIZES = 3
@@ -103,7 +104,7 @@ class OverOptimisation:
     fall: float
     """Gold at the best n minus gold at the largest."""
     fall_ci: tuple[float, float] | None
-    """95 %, simultaneous over n; None where the largest n is the best one."""
+    """95 %, simultaneous over n; None where the largest n is the best one, or where all prompts say the same."""
     over: bool
     """Whether the gold at the largest n is below its best by more than chance."""
     prompts: int
@@ -147,15 +148,19 @@ def over_optimisation(
     d = tuple(math.sqrt(stats.best_of_n_kl(n)) for n in ns)
     gold = np.array([[expected_best(r.rewards, r.gold, n, r.n) for n in ns] for r in rows])
     proxy = np.array([[expected_best(r.rewards, r.rewards, n, r.n) for n in ns] for r in rows])
-    spread = float(np.std([r for row in rows for r in row.rewards]))
+    everyone = [r for row in rows for r in row.rewards]
+    spread = float(np.std(everyone)) if min(everyone) < max(everyone) else 0.0  # of thirty times .1 numpy says 1e-17
     proxy = proxy / spread if spread > 0 else proxy * 0.0
     clusters = [row.cluster for row in rows]
     drawn = _resampled(gold, clusters, replicates, seed)
     best = int(np.argmax(gold.mean(axis=0)))
     fall = float(gold.mean(axis=0)[best] - gold.mean(axis=0)[-1])
     fall_ci = _simultaneous(gold.mean(axis=0), drawn, best)
-    fits, why = _fits(d, gold, drawn, spread)
+    alike = bool((np.ptp(drawn - drawn[:, :1], axis=0) <= _FLAT).all())
+    fits, why = _fits(d, gold, drawn, spread, alike=alike)
     notes = list(pool.notes)
+    if alike and fall > _FLAT:
+        notes.append(f"{ALIKE}: whether gold falls by more than chance is unknown")
     if len(rows) < len(pool.rows):
         notes.append(f"{len(pool.rows) - len(rows)} prompts with a missing reward are left out")
     if pool.smallest < pool.largest:
@@ -220,19 +225,23 @@ def _simultaneous(means: Floats, drawn: Floats, best: int) -> tuple[float, float
     se = falls.std(axis=0)
     vary = se > _FLAT
     if not vary[best]:
-        return float(seen[best]), float(seen[best])
+        return None
     widest = np.abs((falls - seen)[:, vary] / se[vary]).max(axis=1)
     half = float(np.quantile(widest, stats.LEVEL) * se[best])
     return float(seen[best]) - half, float(seen[best]) + half
 
 
-def _fits(d: Sequence[float], gold: Floats, drawn: Floats, spread: float) -> tuple[tuple[Fitted, ...], str]:
+def _fits(
+    d: Sequence[float], gold: Floats, drawn: Floats, spread: float, *, alike: bool
+) -> tuple[tuple[Fitted, ...], str]:
     if spread == 0:
         return (), "all rewards are equal: nothing is optimised"
     away = [i for i, at in enumerate(d) if at > 0]
     mean = gold.mean(axis=0)
     if len(away) < LEAST_SIZES:
         return (), f"a fit needs at least {LEAST_SIZES} values of n above 1"
+    if alike:
+        return (), ALIKE
     at = [d[i] for i in away]
     found = []
     for law in LAWS:

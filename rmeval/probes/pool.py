@@ -24,6 +24,8 @@ from rmeval.metrics.convert import OWN, missing_reason, scores_of
 from rmeval.types import NAN, Example, Judgement, Message
 
 KEYS = ("id", "prompt", "completions", "rewards", "gold", "answers", "cluster")
+_MOST = 1e100
+"""Larger rewards are no rewards: their squares and sums would overflow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +217,7 @@ def _row(value: Any, where: str) -> PoolRow:
     rewards = _numbers(lists.get("rewards", []), f"{where}: rewards", missing=True)
     gold = _numbers(lists.get("gold", []), f"{where}: gold", missing=False)
     seen: dict[str, int] = {}
-    answers = tuple(seen.setdefault(json.dumps(a, sort_keys=True), len(seen)) for a in lists.get("answers", []))
+    answers = tuple(seen.setdefault(_same(a), len(seen)) for a in lists.get("answers", []))
     cluster = value.get("cluster", value["id"])
     if not isinstance(cluster, str):
         raise UsageError(f"{where}: cluster is a string")
@@ -245,12 +247,20 @@ def _prompt(value: Any, where: str) -> tuple[Message, ...]:
     raise UsageError(f"{where}: `prompt` is a text, or a list of messages with role and content")
 
 
+def _same(answer: Any) -> str:
+    """What equal answers share: 4 and 4.0 are one number, "4" is a text."""
+    whole = isinstance(answer, float) and answer.is_integer()
+    return json.dumps(int(answer) if whole else answer, sort_keys=True)
+
+
 def _numbers(values: Sequence[Any], where: str, *, missing: bool) -> tuple[float, ...]:
     found = []
     for value in values:
         if value is None and missing:
             found.append(NAN)
         elif isinstance(value, int | float) and not (missing and isinstance(value, bool)):  # gold may say true, false
+            if abs(value) > _MOST:
+                raise UsageError(f"{where}: a number beyond {_MOST:g} is too large")
             found.append(float(value))
         else:
             rest = " (write null for a missing one)" if missing else ""

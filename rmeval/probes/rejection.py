@@ -60,7 +60,9 @@ class Rejection:
 def describe_choice(pool: Pool, chosen: Chosen, *, replicates: int = stats.REPLICATES, seed: int = 0) -> Rejection:
     """All figures of a choice. Raises `UsageError` for an empty one."""
     if not chosen:
-        raise UsageError(f"{pool.name}: no candidate was chosen; lower the threshold or raise k")
+        nothing = all(math.isnan(r) for row in pool.rows for r in row.rewards)
+        why = "every reward is missing" if nothing else "lower the threshold"
+        raise UsageError(f"{pool.name}: no candidate was chosen; {why}")
     taken = Counter(row for row, _ in chosen)
     each = np.array([taken.get(i, 0) for i in range(len(pool.rows))], dtype=np.float64)
     figures = [

@@ -52,6 +52,8 @@ class Choice:
             raise UsageError(f"k = {self.k}: at least 1")
         if not self.beta > 0:
             raise UsageError(f"beta = {self.beta}: above 0")
+        if math.isnan(self.threshold):
+            raise UsageError("threshold = nan: a number")
 
 
 Chosen = tuple[tuple[int, int], ...]
@@ -83,6 +85,8 @@ def normalised(rewards: Sequence[float], how: Normalise) -> tuple[float, ...]:
             for r in rewards
         )
     mean = math.fsum(there) / len(there)
+    if min(there) == max(there):  # their mean may be rounded, and three times .1 would be one deviation below it
+        return tuple(NAN if math.isnan(r) else 0.0 for r in rewards)
     spread = math.sqrt(math.fsum((r - mean) ** 2 for r in there) / len(there))
     return tuple(NAN if math.isnan(r) else (r - mean) / spread if spread > 0 else 0.0 for r in rewards)
 

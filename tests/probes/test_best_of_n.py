@@ -278,7 +278,9 @@ def test_a_result_is_a_pool(tmp_path):
     assert made.document["suite"]["examples"] >= found["prompts"] > 0
 
 
-@pytest.mark.parametrize(("text", "said"), [("1,x", "'x' is not a whole number"), ("99", "n = 99")])
+@pytest.mark.parametrize(
+    ("text", "said"), [("1,x", "'x' is not a whole number"), ("²", "is not a whole number"), ("99", "n = 99")]
+)
 def test_a_wrong_n_is_refused(tmp_path, text, said):
     path = write(tmp_path / "p.jsonl", {"id": "a", "completions": ["x", "y"], "gold": [1, 0]})
     made = rmeval("probe", "best-of-n", str(path), "-n", text)
@@ -289,3 +291,30 @@ def test_a_wrong_n_is_refused(tmp_path, text, said):
 def test_a_file_that_is_not_there_is_no_suite():
     made = rmeval("probe", "best-of-n", "nowhere.jsonl")
     assert (made.code, "no such file" in made.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("number", ["1e308", "-1e101", "1" + "0" * 400])
+def test_a_number_beyond_reason_is_refused_with_its_line(tmp_path, number):
+    path = tmp_path / "p.jsonl"
+    path.write_text(f'{{"id": "a", "completions": ["x", "y"], "rewards": [{number}, 1]}}\n')
+    with pytest.raises(UsageError, match=r"line 1: rewards: .* is too large"):
+        read_pool(path)
+
+
+def test_equal_numbers_are_one_answer_and_a_text_is_another(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_text(json.dumps({"id": "a", "completions": ["x"] * 5, "answers": [4, 4.0, "4", 4.5, True]}) + "\n")
+    assert read_pool(path).rows[0].answers == (0, 0, 1, 2, 3)
+
+
+def test_prompts_without_rewards_are_not_counted_as_constant():
+    rows = (PoolRow("a", "a", 2, rewards=(NAN, NAN), gold=(0, 1)), PoolRow("b", "b", 2, rewards=(1, 2), gold=(0, 1)))
+    assert not any("one reward for all" in note for note in best_of_n(Pool("p", rows)).notes)
+
+
+def test_a_negative_seed_is_refused(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"id": "a", "completions": ["x", "y"], "rewards": [1, 2], "gold": [0, 1]}\n')
+    for command in ("best-of-n", "overopt", "rejection"):
+        found = rmeval("probe", command, path, "--seed", -1)
+        assert (found.code, "--seed" in found.stderr) == (2, True)

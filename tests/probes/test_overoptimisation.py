@@ -111,3 +111,22 @@ def test_the_command_says_what_it_found(tmp_path):
     assert found["rows"][0]["d"] == 0
     assert all(math.isfinite(r["value"]) for r in found["rows"])
     assert (tmp_path / "out" / "overopt.png").is_file()
+
+
+def test_one_prompt_or_prompts_that_are_all_alike_show_no_over_optimisation():
+    """Resampling them gives the same curve every time, which is no certainty."""
+    falling = {"rewards": (0.1, 0.5, 0.3, 0.9), "gold": (1.0, 2.0, 0.0, -1.0)}
+    for prompts in (1, 5):
+        rows = tuple(PoolRow(str(i), str(i), 4, **falling) for i in range(prompts))
+        found = over_optimisation(Pool("alike", rows), [1, 2, 3, 4], replicates=50)
+        assert found.fall == pytest.approx(1.5)
+        assert (found.over, found.fall_ci, found.fits) == (False, None, ())
+        assert "alike" in found.why_no_fit
+        assert any("unknown" in note for note in found.notes)
+
+
+def test_equal_rewards_whose_mean_is_rounded_optimise_nothing():
+    rows = tuple(PoolRow(str(i), str(i), 3, rewards=(0.1,) * 3, gold=(i % 2, 0.0, 1.0)) for i in range(9))
+    found = over_optimisation(Pool("constant", rows), replicates=50)
+    assert found.why_no_fit == "all rewards are equal: nothing is optimised"
+    assert {point.value for point in found.curves[0].points} == {0.0}

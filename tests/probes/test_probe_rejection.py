@@ -195,6 +195,7 @@ def test_constant_rewards_choose_the_first_and_gain_nothing_by_it(tmp_path):
         (("POOL", "--rule", "top-k", "-k", 999), "top-k of 999, and there are 240 candidates"),
         (("POOL", "--rule", "threshold", "--threshold", 99), "lower the threshold"),
         (("POOL", "--rule", "rso", "--beta", 0), "beta = 0.0: above 0"),
+        (("POOL", "--rule", "threshold", "--threshold", "nan"), "threshold = nan"),
         (("POOL", "--finetune", "x"), "needs --held-out"),
         (("POOL", "--held-out", "x"), "--held-out: goes with --finetune"),
         (("POOL", "--temperature", 0), "--temperature 0: above 0"),
@@ -347,3 +348,10 @@ def test_the_whole_way_from_a_policy_to_a_better_one(policy, tmp_path):
         refused = rmeval(*(change.get(a, a) for a in command))
         assert refused.code == 2
         assert said in refused.stderr
+
+
+def test_a_pool_whose_rewards_are_all_missing_says_so(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"id": "a", "completions": ["x", "y"], "rewards": [null, null], "gold": [0, 1]}\n')
+    found = rmeval("probe", "rejection", path)
+    assert (found.code, "every reward is missing" in found.stderr) == (2, True)

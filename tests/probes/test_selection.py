@@ -88,3 +88,15 @@ def test_what_means_nothing_is_refused():
         Choice("rso", beta=0)
     with pytest.raises(UsageError, match="has no rewards: top chooses by reward"):
         choose(Pool("p", (PoolRow("a", "a", 2, gold=(1.0, 0.0)),)), Choice("top"))
+
+
+def test_z_scores_of_equal_rewards_are_0_though_their_mean_is_rounded():
+    for reward in (0.1, 0.7, -0.05):
+        for n in (3, 6):
+            assert normalised([reward] * n, "zscore") == (0.0,) * n
+    assert normalised([0.1, math.nan, 0.1, 0.1], "zscore")[::2] == (0.0, 0.0)
+
+
+def test_a_threshold_that_is_no_number_is_refused():
+    with pytest.raises(UsageError, match="threshold = nan"):
+        Choice("threshold", threshold=math.nan)

@@ -139,7 +139,7 @@ def numbers(text: str | None, flag: str = "-n") -> list[int] | None:
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",")]
-    wrong = [part for part in parts if not part.isdigit()]
+    wrong = [part for part in parts if not part.isdecimal()]
     if wrong:
         raise UsageError(f"{flag} {text}: {wrong[0]!r} is not a whole number; write {flag} 1,2,4,8")
     return [int(part) for part in parts]

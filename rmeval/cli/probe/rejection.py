@@ -45,7 +45,7 @@ def rejection(
     aggregate: Aggregate = None,
     arg: Arguments = None,
     data: Annotated[Path | None, typer.Option(help="Read a suite's rows from a local file or folder.")] = None,
-    seed: Annotated[int, typer.Option(help="Draws completions, choices and resamples; trains.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Draws completions, choices and resamples; trains.")] = 0,
     store: Annotated[Path | None, typer.Option(help="Reply store; default in the user's cache.")] = None,
     export: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the chosen as rows for `rmeval train sft --data`.")

@@ -31,7 +31,7 @@ def robustness(
     scorer: Annotated[str | None, typer.Option(help="Kind of scorer, where it cannot be detected.")] = None,
     engine: Annotated[str, typer.Option(help="What runs the weights.")] = "transformers",
     arg: Arguments = None,
-    seed: Annotated[int, typer.Option(help="Draws a limited sample and generated suites.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Draws a limited sample and generated suites.")] = 0,
     store: Annotated[Path | None, typer.Option(help="Reply store; default in the user's cache.")] = None,
     base_url: Annotated[str | None, typer.Option(help="OpenAI-compatible server that runs a judge.")] = None,
     out: Out = None,

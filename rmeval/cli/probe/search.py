@@ -29,7 +29,7 @@ def search(
     noise: Annotated[
         float, typer.Option(help="oracle: standard deviation of its log-odds, whose means are 2, -2.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option(help="Draws problems and solutions.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Draws problems and solutions.")] = 0,
     arg: Arguments = None,
     out: Out = None,
     as_json: AsJson = False,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rmeval.probes.curves import Curve, Point
 
 Aggregate = Annotated[str | None, typer.Option(help="How step scores become rewards: prod, min, last, mean, ...")]
-Seed = Annotated[int, typer.Option(help="Draws subsets and resamples.")]
+Seed = Annotated[int, typer.Option(min=0, help="Draws subsets and resamples.")]
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write the figure (SVG, PNG) and the JSON here.")
 ]
