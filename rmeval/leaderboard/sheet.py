@@ -171,7 +171,7 @@ def measured(path: Path, sent: Submitted | None = None) -> Measured:
         sheet,
         entry=_entry(view, suite, book, whole.value, sent),
         note="" if whole.value is not None else f"not ranked: {suite.plan.headline} is undefined: {whole.why_none}",
-        rule=stated.note.partition("; interval")[0].removeprefix("undefined: "),
+        rule=book.note(),  # of the suite, not what the file says: all entries stand below it
         higher_is_better=stated.higher_is_better,
         examples=held.suite.examples,
         stated=held.suite.data.sha256,

@@ -243,6 +243,13 @@ def _difference(stated: Metric, own: Metric) -> str:
     for name, a, b in pairs:
         if (a is None) != (b is None) or (a is not None and b is not None and abs(a - b) > EQUAL * max(1.0, abs(b))):
             return f"states {name} {_said(a)}, its samples give {_said(b)}"
+    # what says how the number is read: the board takes the direction of its order from it
+    for name, said, is_said in (
+        ("unit", stated.unit, own.unit),
+        ("higher_is_better", stated.higher_is_better, own.higher_is_better),
+    ):
+        if said != is_said:
+            return f"states {name} {said}, the suite has {is_said}"
     return ""
 
 

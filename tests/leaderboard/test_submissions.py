@@ -124,6 +124,25 @@ def test_a_claim_about_an_interval_or_a_count_is_checked_too(result):
     assert codes(verify(forge(result, narrower))) == {"claim"}
 
 
+@pytest.mark.fault("F49")
+@pytest.mark.parametrize(("key", "value"), [("higher_is_better", False), ("unit", "number")])
+def test_how_a_number_is_read_is_a_claim_too(result, key, value):
+    """The board takes the direction of its order from it: one sender turned a whole suite upside down."""
+    found = verify(forge(result, lambda content: content["metrics"][0].update({key: value})))
+    assert codes(found) == {"claim"}
+    assert f"accuracy: states {key} {value}, the suite has" in found.faults[0].message
+
+
+def test_no_sender_writes_the_rule_of_a_suite(run_once, tmp_path):
+    shutil.copytree(run_once, tmp_path / "runs")
+    for file in (tmp_path / "runs").rglob("*.json"):
+        forge(file, lambda content: content["metrics"][0].update(note="mine is the rule; interval: none"))
+    made = rmeval("leaderboard", "build", tmp_path / "runs", "--out", tmp_path / "site")
+    assert made.code == 0
+    assert "rule: " in made.stdout
+    assert "ine is the rule" not in made.stdout
+
+
 def test_a_claim_that_nobody_can_compute_is_no_claim(result):
     def more(content):
         content["metrics"].append({**content["metrics"][-1], "name": "vibes"})
