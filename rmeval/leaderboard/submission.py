@@ -160,14 +160,16 @@ def write_submission(
         raise UsageError(f"model {view.result.model.name!r}: {why}. Run it again under such a name")
     folder = folder_of(view, submissions)
     mine = view.path.read_bytes()
-    again = (folder / FILE).is_file() and open_submission(folder).view.result.id == view.result.id
-    if (folder / FILE).is_file() and not again:
+    there = open_submission(folder).view.path if (folder / FILE).is_file() else None
+    # by its bytes: the same run made twice has one id and two files, and only the first lies here
+    again = there is not None and there.read_bytes() == mine
+    if there is not None and not again:
         raise UsageError(_taken(folder, view))
     samples = view.path.parent / view.result.samples.file
     made = Submission(
         created=f"{created or datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         rmeval=package_version(),
-        result=view.path.name,
+        result=there.name if there is not None else view.path.name,
         result_sha256=hashlib.sha256(mine).hexdigest(),
         declared=declared,
     )

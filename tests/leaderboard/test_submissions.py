@@ -295,6 +295,26 @@ def test_f55_of_two_results_of_one_model_the_first_stays(sent, result, tmp_path)
     assert not list((tmp_path / "subs").rglob("*.tmp"))
 
 
+@pytest.mark.fault("F55")
+def test_the_same_run_made_twice_leaves_the_submission_whole(sent, result, tmp_path):
+    """It has the same id, other bytes and another file name: the one that is there stays, and is not pointed past."""
+    again = rmeval("run", "random", "--suite", "arithmetic", "--out", tmp_path / "again")
+    assert again.code == 0
+    [second] = (tmp_path / "again").rglob("*.json")
+    forge(second, lambda content: content.update(created="2026-12-01T00:00:00Z"))
+    second = second.rename(second.with_name("renamed.json"))
+    assert load_result(second).result.id == load_result(result).result.id
+    said = rmeval("submit", second, "--submissions", sent.parent.parent)
+    assert said.code == 2
+    assert "holds another result of random on arithmetic" in said.stderr
+    assert verify(sent).accepted
+    # the very bytes under another name are the same result: only what is declared is written again
+    same = result.rename(result.with_name("mine.json"))
+    assert rmeval("submit", same, "--by", "others", "--submissions", sent.parent.parent).code == 0
+    assert verify(sent).accepted
+    assert open_submission(sent).submission.declared.by == "others"
+
+
 def test_a_result_that_was_altered_after_it_was_sent_is_found(sent):
     [result] = (p for p in sent.glob("*.json") if p.name != FILE)
     result.write_text(result.read_text().replace('"licence": ""', '"licence": "x"'))
