@@ -20,7 +20,7 @@ from typing import Any
 
 from rmeval import strict_json
 from rmeval.errors import UsageError, near_miss
-from rmeval.metrics.convert import OWN, missing_reason, scores_of
+from rmeval.metrics.convert import CHOICES, OWN, missing_reason, scores_of
 from rmeval.types import NAN, Example, Judgement, Message
 
 KEYS = ("id", "prompt", "completions", "rewards", "gold", "answers", "cluster")
@@ -94,6 +94,8 @@ def load_pool(source: str, *, aggregate: str = OWN, data: Path | None = None, se
 
     `aggregate` turns the step scores of a result into rewards. Raises `UsageError` with file and line.
     """
+    if aggregate not in CHOICES:
+        raise UsageError(f"unknown aggregate {aggregate!r}. {near_miss(aggregate, CHOICES)}".rstrip())
     path = Path(source).expanduser()
     if path.suffix == ".json" and path.is_file():
         from rmeval.results import load_result

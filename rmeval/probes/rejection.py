@@ -28,6 +28,8 @@ from rmeval.probes.selection import Chosen
 from rmeval.stats import Floats
 
 NO_TEXTS = "the pool has no texts"
+_FLAT = 1e-12
+"""A difference this small is rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,10 @@ def _worth(pool: Pool, chosen: Chosen, each: Floats, replicates: int, seed: int)
             "what the prompts chosen are worth beyond all",
         ),
     }
-    return [Figure(name, float(v), _interval(rows, float(v)), what) for name, (v, rows, what) in of.items()]
+    return [
+        Figure(name, float(v) if abs(v) > _FLAT else 0.0, _interval(rows, float(v)), what)
+        for name, (v, rows, what) in of.items()
+    ]
 
 
 def _lengths(pool: Pool, chosen: Chosen, each: Floats, replicates: int, seed: int) -> list[Figure]:
@@ -169,6 +174,6 @@ def _ratios(pool: Pool, sums: Floats, counts: Floats, replicates: int, seed: int
 def _interval(drawn: Floats, value: float) -> tuple[float, float] | None:
     """None where fewer than two prompts leave nothing to resample, or a resample has none of the chosen."""
     there = drawn[np.isfinite(drawn)]
-    if len(there) < stats.LEVEL * len(drawn) or float(np.ptp(there)) == 0.0:
+    if len(there) < stats.LEVEL * len(drawn) or float(np.ptp(there)) <= _FLAT:
         return None
     return stats.percentile_interval(there, value)

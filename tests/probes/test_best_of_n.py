@@ -318,3 +318,10 @@ def test_a_negative_seed_is_refused(tmp_path):
     for command in ("best-of-n", "overopt", "rejection"):
         found = rmeval("probe", command, path, "--seed", -1)
         assert (found.code, "--seed" in found.stderr) == (2, True)
+
+
+def test_an_aggregate_that_there_is_not_is_refused_even_where_there_are_no_steps(tmp_path):
+    path = write(tmp_path / "p.jsonl", {"id": "a", "completions": ["x", "y"], "rewards": [1, 2], "gold": [0, 1]})
+    found = rmeval("probe", "best-of-n", path, "--aggregate", "mn")
+    assert (found.code, "unknown aggregate 'mn'. Did you mean 'min'" in found.stderr) == (2, True)
+    assert rmeval("probe", "best-of-n", path, "--aggregate", "min").code == 0

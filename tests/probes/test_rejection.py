@@ -97,3 +97,11 @@ def test_missing_rewards_are_counted_and_an_empty_choice_is_refused():
         describe_choice(pool, choose(pool, Choice("threshold", threshold=9)))
     with pytest.raises(KeyError):
         found.figure("nothing")
+
+
+def test_what_is_0_but_for_rounding_is_0_and_has_no_interval():
+    golds = ((0.1, 0.2, 0.4), (0.3, 0.7, 0.9), (0.1, 0.1, 0.3), (0.6, 0.7, 0.3), (0.7, 0.9, 0.2))
+    rows = tuple(PoolRow(str(i), str(i), 3, rewards=(1, 2, 3), gold=gold) for i, gold in enumerate(golds * 3))
+    for k in (1, 2, 3):
+        easy = figures(Pool("p", rows), Choice("top", k=k))["easy prompts"]
+        assert (str(easy.value), easy.ci) == ("0.0", None)
