@@ -166,6 +166,8 @@ def to_dict(result: Result) -> dict[str, Any]:
 
 def read(path: Path) -> Result:
     """A result file, checked in full and brought to the newest schema. `UsageError` names file and fault."""
+    if path.is_dir():
+        raise UsageError(f"{path}: a folder; name a result file in it (<time>-<fingerprint>.json)")
     if not path.is_file():
         raise UsageError(f"{path}: no such result file")
     if path.stat().st_size > MAX_BYTES:

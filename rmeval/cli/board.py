@@ -14,6 +14,9 @@ from rmeval.cli import output
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
+SUBMISSIONS = Path("leaderboard/submissions")
+VERIFIED = Path("leaderboard/verified.jsonl")
+
 Results = Annotated[list[Path] | None, typer.Argument(help="Result files or folders; default: results/.")]
 
 
@@ -21,12 +24,8 @@ Results = Annotated[list[Path] | None, typer.Argument(help="Result files or fold
 def build(
     results: Results = None,
     out: Annotated[Path, typer.Option(help="Folder of leaderboard.json and the pages.")] = Path("leaderboard/site"),
-    submissions: Annotated[Path, typer.Option(help="Submissions, each verified before it is shown.")] = Path(
-        "leaderboard/submissions"
-    ),
-    verified: Annotated[Path, typer.Option(help="What maintainers recorded with `rmeval verify --record`.")] = Path(
-        "leaderboard/verified.jsonl"
-    ),
+    submissions: Annotated[Path, typer.Option(help="Submissions, each verified before it is shown.")] = SUBMISSIONS,
+    verified: Annotated[Path, typer.Option(help="What maintainers recorded with `rmeval verify --record`.")] = VERIFIED,
     board_file: Annotated[Path | None, typer.Option("--board", help="A board.toml; default: the built-in one.")] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder of score matrices kept for the next build; default: OUT.cache.")
@@ -44,6 +43,10 @@ def build(
     from rmeval.progress import note
 
     files = result_files(results or [Path("results")])
+    if submissions != SUBMISSIONS and not submissions.is_dir():
+        note(f"--submissions {submissions}: no such folder; the board is built without submissions")
+    if verified != VERIFIED and not verified.is_file():
+        note(f"--verified {verified}: no such file; nothing on the board is `reproduced`")
     card = board_file or content_folder("leaderboard") / "board.toml"
     board = build_board(
         files,

@@ -27,7 +27,8 @@ def report(
     from rmeval.leaderboard.probed import read_probes
     from rmeval.results import load_result, write_whole
 
-    views = [load_result(path) for path in results]
+    # a file named twice (a glob and its newest) is one result, not two that agree
+    views = [load_result(path) for path in {path.resolve(): path for path in results}.values()]
     probes = read_probes(probe or (), [view.result for view in views])
     write_whole(out, make.html(views, probes).encode("utf-8"))
     output.line(f"page: {out}")

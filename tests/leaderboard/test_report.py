@@ -123,6 +123,26 @@ def test_results_that_cannot_be_paired_are_still_reported(folder: Path) -> None:
     assert page.count('id="result-') == 2
 
 
+def test_a_result_named_twice_is_shown_once_and_a_folder_is_called_one(folder: Path) -> None:
+    a = scored(folder / "results", pairs(3.0), model="a")
+    assert rmeval("report", a, a.parent / "." / a.name, "-o", folder / "r.html").code == 0
+    page = (folder / "r.html").read_text()
+    assert page.count('id="result-') == 1
+    assert " against " not in page.partition("<main")[2].partition("What the scores")[0]
+    said = rmeval("report", folder / "results", "-o", folder / "r.html")
+    assert said.code == 2
+    assert "results: a folder; name a result file in it" in said.stderr
+
+
+def test_submissions_and_audits_that_are_not_there_are_said(folder: Path) -> None:
+    scored(folder / "results", pairs(1.0), model="a")
+    given = ("--submissions", folder / "none", "--verified", folder / "none.jsonl")
+    built = rmeval("leaderboard", "build", folder / "results", "--out", folder / "site", *given)
+    assert built.code == 0
+    assert "no such folder; the board is built without submissions" in built.stderr
+    assert "none.jsonl: no such file; nothing on the board is `reproduced`" in built.stderr
+
+
 def test_serve_gives_the_pages_and_nothing_else(folder: Path) -> None:
     scored(folder / "results", pairs(1.0), model="a")
     built = rmeval(
