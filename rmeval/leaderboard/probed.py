@@ -49,7 +49,11 @@ def read_probes(paths: Iterable[Path], results: Sequence[Result]) -> list[Probed
             one = _read(file)
             if not any(one.is_of(result) for result in results):
                 known = ", ".join(f"{r.model.name} on {r.suite.name} ({r.id[:12]})" for r in results)
-                of = ", ".join(key[:12] for key in one.results) or " on ".join(one.of) or "no result"
+                of = (
+                    ", ".join(key[:12] for key in one.results)
+                    or " on ".join(filter(None, one.of))
+                    or "a pool, of no result"
+                )
                 raise UsageError(f"{file}: a probe of {of}, not of {known}")
             found.append(one)
     return found

@@ -12,7 +12,7 @@ import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rmeval.probes.curves import Curve, Point, reasons
@@ -70,6 +70,7 @@ def drawing(
 def draw(title: str, curves: Sequence[Curve]) -> dict[str, bytes]:
     """The content of the figure's files by suffix, `svg` and `png`. At least one curve must have points."""
     panels: dict[str, list[Curve]] = {}
+    curves = _seen(curves)
     for curve in curves:
         if curve.points:
             panels.setdefault(curve.panel, []).append(curve)
@@ -155,6 +156,14 @@ _VALUE = {
 }
 """What the height of a line means, where its name does not say it."""
 _LOGARITHMIC = (*(panel for panel, at in _AT.items() if at == "n"), "score by length")
+
+
+def _seen(curves: Sequence[Curve]) -> Sequence[Curve]:
+    """Lines that are undefined everywhere as curves without points, where others have any; bars say it row by row."""
+    blank = [bool(c.points) and all(p.value is None and not isinstance(p.at, str) for p in c.points) for c in curves]
+    if not any(c.points and not empty for c, empty in zip(curves, blank, strict=True)):
+        return curves
+    return [replace(c, points=(), undefined=c.points[0].note) if b else c for c, b in zip(curves, blank, strict=True)]
 
 
 def _is_bars(curves: Sequence[Curve]) -> bool:
@@ -267,7 +276,8 @@ def _bars(axis: Any, curves: Sequence[Curve]) -> None:
             low, high = point.ci or (point.value, point.value)
             axis.plot([low, high], [row + shift] * 2, color=f"C{n}", linewidth=1.2)
             axis.plot(point.value, row + shift, "o", color=f"C{n}", markersize=4)
-    axis.set_yticks(range(len(names)), [at if isinstance(at, str) else f"below {at:g}" for at in names])
+    said = {"n": "n =", "share kept": "kept"}.get(_AT.get(curves[0].panel, ""), "below")
+    axis.set_yticks(range(len(names)), [at if isinstance(at, str) else f"{said} {at:g}" for at in names])
     axis.set_ylim(len(names) - 0.5, -0.5)  # the first name on top
     axis.grid(axis="y", alpha=0.2)
     _level([point for curve in curves for point in curve.points], axis.set_xlim, axis.axvline)

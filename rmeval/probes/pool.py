@@ -121,6 +121,8 @@ def read_pool(path: Path) -> Pool:
     rows: list[PoolRow] = []
     lines: dict[str, int] = {}
     for number, value in strict_json.read_lines(path):
+        if not _is_unicode(value):
+            raise UsageError(f"{path} line {number}: holds half of a surrogate pair, which is no character")
         row = _row(value, f"{path} line {number}")
         if row.id in lines:
             raise UsageError(f"{path} line {number}: id {row.id!r} stands in line {lines[row.id]} already")
@@ -235,6 +237,14 @@ def _row(value: Any, where: str) -> PoolRow:
         answers,
         tuple(map(len, completions)),
     )
+
+
+def _is_unicode(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _prompt(value: Any, where: str) -> tuple[Message, ...]:

@@ -83,6 +83,11 @@ def test_probes_of_a_result_land_on_its_page(folder: Path) -> None:
     ):
         wrong = rmeval("report", a, "-o", page, "--probe", path)
         assert (wrong.code, said in wrong.stderr) == (2, True), wrong.stderr
+    pool = folder / "pool.jsonl"
+    pool.write_text('{"id": "a", "completions": ["x", "y"], "rewards": [1, 2], "gold": [0, 1]}\n')
+    assert rmeval("probe", "best-of-n", pool, "-o", folder / "pooled").code == 0
+    wrong = rmeval("report", a, "-o", page, "--probe", folder / "pooled")
+    assert (wrong.code, "a probe of a pool, of no result, not of" in wrong.stderr) == (2, True)
     (folder / "weak" / "best-of-n.svg").unlink()
     gone = rmeval("report", b, "-o", page, "--probe", folder / "weak")
     assert (gone.code, "is not beside it" in gone.stderr) == (2, True)

@@ -325,3 +325,10 @@ def test_an_aggregate_that_there_is_not_is_refused_even_where_there_are_no_steps
     found = rmeval("probe", "best-of-n", path, "--aggregate", "mn")
     assert (found.code, "unknown aggregate 'mn'. Did you mean 'min'" in found.stderr) == (2, True)
     assert rmeval("probe", "best-of-n", path, "--aggregate", "min").code == 0
+
+
+def test_half_of_a_surrogate_pair_is_named_with_its_line(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"id": "a", "prompt": "x", "completions": ["\\ud800", "y"], "rewards": [1, 2]}\n')
+    with pytest.raises(UsageError, match="line 1: holds half of a surrogate pair"):
+        read_pool(path)

@@ -85,3 +85,17 @@ def test_shares_that_lie_close_together_are_drawn_apart():
     assert (min(heights(0.2, 0.9)), max(heights(0.2, 0.9))) == (0.0, 1.0)
     flat = Curve("right", "all", "", (Point(1, 1.0, None, 9), Point(2, 1.0, None, 9)))
     assert "1.04" not in {said for said, *_ in texts(draw("t", [flat])["svg"])}  # no share is above 1
+
+
+def test_lines_that_are_undefined_everywhere_are_named_and_not_drawn():
+    gone = Curve("regret", "regret", "", tuple(Point(n, None, None, 0, 3, "every score is missing") for n in (1, 2, 4)))
+    said = [one for one, *_ in texts(draw("t", [curve("gold", "oracle", (1, 2, 4)), gone])["svg"])]
+    assert "not drawn: regret (every score is missing)" in said
+    assert said.count("n") == 1
+
+
+def test_the_only_n_of_a_panel_is_called_n():
+    said = [
+        one for one, *_ in texts(draw("t", [curve("gold", "oracle", (1,)), curve("uplift", "within", (1,))])["svg"])
+    ]
+    assert ("n = 1" in said, "kept 1" in said) == (True, True)
