@@ -15,13 +15,19 @@ from rmeval.leaderboard.submission import FILE, open_submission
 from rmeval.results import ResultView
 from rmeval.suites import load_suite
 
+PART = "one part of a run that was shared out; `rmeval merge` makes the whole of its parts"
+
 
 def result_files(paths: Iterable[Path]) -> list[Path]:
-    """The paths that are files, and all JSON files below those that are folders. Raises `UsageError` for neither."""
+    """The paths that are files, and all JSON files below those that are folders, without what senders declare.
+
+    Raises `UsageError` for a path that is neither.
+    """
     found: dict[Path, None] = {}
     for path in paths:
         if path.is_dir():
-            found.update(dict.fromkeys(sorted(p for p in path.rglob("*.json") if not p.name.startswith("."))))
+            there = (p for p in path.rglob("*.json") if not p.name.startswith(".") and p.name != FILE)
+            found.update(dict.fromkeys(sorted(there)))
         elif path.is_file():
             found[path] = None
         else:
@@ -50,6 +56,8 @@ def unfit(view: ResultView) -> str:
         return f"its aggregates are withheld: {result.withheld}"
     if result.suite.limit is not None:
         return f"a limited run: {result.suite.examples} examples"
+    if result.shard is not None:
+        return PART
     if not result.complete:
         return "; ".join(("incomplete", *result.notes))
     if result.metric_options:

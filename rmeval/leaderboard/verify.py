@@ -25,6 +25,7 @@ from typing import Literal
 import numpy as np
 
 from rmeval.errors import UsageError
+from rmeval.leaderboard.intake import PART
 from rmeval.leaderboard.submission import Opened, folder_of, name_fault, open_submission
 from rmeval.metrics.convert import scores_of
 from rmeval.metrics.evaluate import evaluate, withhold
@@ -138,6 +139,8 @@ def _about_run(opened: Opened, suite: Suite) -> Iterable[Fault]:
         yield Fault("incomplete", f"its aggregates are withheld: {held.withheld}")
     elif held.suite.limit is not None:
         yield Fault("incomplete", f"a limited run: {held.suite.examples} examples")
+    elif held.shard is not None:
+        yield Fault("incomplete", PART)
     elif not held.complete:
         yield Fault("incomplete", "; ".join(("incomplete", *held.notes)))
     if held.metric_options:

@@ -137,7 +137,9 @@ def test_no_sender_writes_the_rule_of_a_suite(run_once, tmp_path):
     shutil.copytree(run_once, tmp_path / "runs")
     for file in (tmp_path / "runs").rglob("*.json"):
         forge(file, lambda content: content["metrics"][0].update(note="mine is the rule; interval: none"))
-    made = rmeval("leaderboard", "build", tmp_path / "runs", "--out", tmp_path / "site")
+    made = rmeval(
+        "leaderboard", "build", tmp_path / "runs", "--out", tmp_path / "site", "--submissions", tmp_path / "none"
+    )
     assert made.code == 0
     assert "rule: " in made.stdout
     assert "ine is the rule" not in made.stdout
@@ -293,6 +295,22 @@ def test_f55_of_two_results_of_one_model_the_first_stays(sent, result, tmp_path)
     assert "holds another result of random on arithmetic" in said.stderr
     assert open_submission(sent).view.result.id != "f" * 64
     assert not list((tmp_path / "subs").rglob("*.tmp"))
+
+
+def test_a_part_of_a_run_is_called_one(tmp_path):
+    assert rmeval("run", "length", "--suite", "arithmetic", "--shard", "1/2", "--out", tmp_path / "out").code == 0
+    [part] = (tmp_path / "out").rglob("*.json")
+    assert "one part of a run" in rmeval("submit", part, "--submissions", tmp_path / "subs").stderr
+    built = rmeval("leaderboard", "build", tmp_path / "out", "--out", tmp_path / "site")
+    assert f"left out: {part.name}: one part of a run" in built.stdout
+
+
+def test_a_folder_of_submissions_is_a_folder_of_results_too(sent, tmp_path):
+    built = rmeval(
+        "leaderboard", "build", sent, "--out", tmp_path / "site", "--submissions", tmp_path / "none", "--json"
+    ).document
+    assert [entry["model"] for entry in built["suites"][0]["entries"]] == ["random"]
+    assert built["excluded"] == []
 
 
 @pytest.mark.fault("F55")
