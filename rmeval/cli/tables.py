@@ -275,8 +275,9 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _versus(versus: Versus) -> str:
-    low, high = versus.ci or (versus.difference, versus.difference)
-    return f"{100 * versus.difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] p {_p(versus.p)}"
+    # of too few prompts there is no interval: one of no width would say the opposite
+    ends = "" if versus.ci is None else f" [{100 * versus.ci[0]:+.1f}, {100 * versus.ci[1]:+.1f}]"
+    return f"{100 * versus.difference:+.1f}{ends} p {_p(versus.p)}"
 
 
 def _p(p: float) -> str:

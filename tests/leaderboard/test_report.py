@@ -139,6 +139,19 @@ def test_a_result_named_twice_is_shown_once_and_a_folder_is_called_one(folder: P
     assert "results: a folder; name a result file in it" in said.stderr
 
 
+def test_a_difference_without_an_interval_is_printed_without_one(tmp_path: Path) -> None:
+    rows = (f'{{"id":"{i}","prompt":"{i}","chosen":"a","rejected":"bb"}}' for i in range(3))
+    (tmp_path / "pairs.jsonl").write_text("\n".join(rows))
+    for model in ("length", "random"):
+        made = rmeval("run", model, "--suite", "pairs", "--data", tmp_path / "pairs.jsonl", "--out", tmp_path / "out")
+        assert made.code == 0
+    given = ("--out", tmp_path / "site", "--submissions", tmp_path / "none")
+    table = rmeval("leaderboard", "build", tmp_path / "out", *given).stdout
+    said = re.findall(r"([+-]\d+\.\d)( \[[^]]*\])? p \d", table)
+    assert said
+    assert all(interval == "" for _, interval in said)
+
+
 def test_submissions_and_audits_that_are_not_there_are_said(folder: Path) -> None:
     scored(folder / "results", pairs(1.0), model="a")
     given = ("--submissions", folder / "none", "--verified", folder / "none.jsonl")
