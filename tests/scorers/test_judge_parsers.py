@@ -430,7 +430,7 @@ def test_every_rating_on_the_scale_is_read_in_every_form(value):
 
 
 def test_long_texts_take_no_time():
-    begun = time.monotonic()
+    begun = time.process_time()
     for piece in ("{", "[[", "rating ", '{"a":', "Rating: 8 ", "<think>", "I cannot ", "[RESULT] ", "A: "):
         text = piece * 2_000
         for parser, labels in BY_PARSER.items():
@@ -438,7 +438,7 @@ def test_long_texts_take_no_time():
         for parser in RATINGS:
             read_rating(text, parser=parser)
         read_ratings(text, "AB")
-    assert time.monotonic() - begun < 5
+    assert time.process_time() - begun < 20  # a pattern that goes back and forth takes hours
 
 
 # --- recorded judges ---
