@@ -30,6 +30,8 @@ from rmeval.leaderboard.submission import Opened, folder_of, name_fault, open_su
 from rmeval.metrics.convert import scores_of
 from rmeval.metrics.evaluate import evaluate, withhold
 from rmeval.models import CHECKPOINT_KINDS
+from rmeval.plugins import SCORERS
+from rmeval.records import Result
 from rmeval.results import ResultView, metrics_of, with_options
 from rmeval.suites import Suite, labels_digest, load_suite
 from rmeval.types import Judgement, Metric
@@ -146,10 +148,20 @@ def _about_run(opened: Opened, suite: Suite) -> Iterable[Fault]:
     if held.metric_options:
         options = ", ".join(f"{key} = {value}" for key, value in sorted(held.metric_options.items()))
         yield Fault("definition", f"not the official definition: {options}")
-    weights = held.model.kind in CHECKPOINT_KINDS or (held.model.kind == "judge" and held.engine is not None)
-    served = held.engine is not None and held.engine.name == "openai"
-    if weights and not served and not _PINNED.match(held.model.revision or ""):
+    if not _without_weights(held) and not _PINNED.match(held.model.revision or ""):
         yield Fault("unpinned", f"model revision {held.model.revision!r} is no commit and no digest of its files")
+
+
+def _without_weights(held: Result) -> bool:
+    """Whether there are none that a digest could pin: recorded scores, a served judge, a scorer that is all code.
+
+    Which kind a sender states is not enough: a scorer that is all code goes by a name that is known here.
+    """
+    kind, name = held.model.kind, held.model.name
+    if kind == "judge":
+        return held.engine is not None and held.engine.name == "openai"
+    code = name in SCORERS and not isinstance(SCORERS.origin(name).target, Path)
+    return kind in RECORDED or (kind not in CHECKPOINT_KINDS and code)
 
 
 def _about_place(opened: Opened, others: Sequence[ResultView]) -> Iterable[Fault]:

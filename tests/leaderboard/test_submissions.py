@@ -179,6 +179,8 @@ def test_f50_samples_that_are_not_the_suites_are_rejected(result, rows, code):
         (lambda c: c.update(schema=99), "unreadable"),
         (lambda c: c["model"].update(kind="scalar", revision=None), "unpinned"),
         (lambda c: c["model"].update(kind="scalar", revision="main"), "unpinned"),
+        (lambda c: c["model"].update(name="acme/rm", kind="baseline"), "unpinned"),
+        (lambda c: c["model"].update(name="acme/rm", kind="magic"), "unpinned"),
         (lambda c: c["suite"].update(limit=10), "incomplete"),
         (lambda c: c.update(complete=False), "incomplete"),
         (lambda c: c.update(metric_options={"ties": "win"}), "definition"),
