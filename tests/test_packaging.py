@@ -58,7 +58,10 @@ def test_the_sdist_can_be_built_and_tested_from(built):
         names = {name.partition("/")[2] for name in sdist.getnames()}
     assert {"pyproject.toml", "README.md", "LICENSE", "tests/conftest.py", "leaderboard/board.toml"} <= names
     assert {f"suites/{suite}/card.toml" for suite in SUITES} <= names
-    assert not [name for name in names if name.startswith(("results/", ".venv", "runs/"))]
+    assert not [name for name in names if name.startswith((".venv", "runs/"))]
+    # The reference board's results are the only ones that are kept: `rmeval verify` recomputes the board from them.
+    results = {name for name in names if name.startswith("results/")}
+    assert results == {p.relative_to(ROOT).as_posix() for p in (ROOT / "results/reference").rglob("*") if p.is_file()}
 
 
 @pytest.fixture(scope="module")
