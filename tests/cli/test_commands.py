@@ -251,12 +251,18 @@ def test_check_runs_the_sample_of_a_card(name):
 def test_check_scores_a_checkpoint_alone_and_in_company(tiny_reward_model):
     got = rmeval("check", tiny_reward_model, "--json")
     assert got.code == 0
-    names = [one["name"] for one in got.document["checks"]]
-    assert names[:4] == ["text", "text length", "finite scores", "dtype"]
-    assert {part for name in names[2:] for part in ("batches", "shuffled", "long text") if part in name} == {
-        "batches", "shuffled", "long text",
-    }  # fmt: skip
+    names = {one["name"] for one in got.document["checks"]}
+    assert {"text", "missing scores", "batches of 8", "shuffled, batches of 8", "as the engine plans"} <= names
     assert all(one["ok"] for one in got.document["checks"])
+
+
+def test_check_of_a_baseline_counts_its_scores():
+    got = rmeval("check", "length", "--json")
+    assert got.code == 0
+    [found] = got.document["checks"]
+    assert (found["name"], found["ok"]) == ("finite scores", True)
+    n, _, total = found["found"].partition(" of ")
+    assert 0 < int(n) == int(total)
 
 
 # --- score -----------------------------------------------------------------------------------------------------------
