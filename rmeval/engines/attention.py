@@ -2,7 +2,8 @@
 
 Registered with transformers under names of our own, so that model code runs as it is. The masks come from the model's
 own rule (causal, sliding window, chunks), which is asked about places in a text and not in the packed row; and each
-piece goes through the implementation that the model had, with its scaling, soft-capping and grouped heads.
+piece goes through the implementation that the model had, with its scaling, soft-capping and grouped heads, or, where
+that is torch's and the piece is long, through `rmeval.engines.cpu_attention`.
 
 A model may share where every layer attends through this, and no layer looks ahead. What does not is found out in the
 first pass, by `NotShareableError`.
@@ -19,6 +20,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from rmeval.engines.cpu_attention import attend
 from rmeval.engines.prefix_tree import Packed
 
 NAMES = {"sdpa": "rmeval_tree", "eager": "rmeval_tree_plain"}
@@ -173,9 +175,11 @@ def _attention(had: str) -> Any:
         both = ((1, key), (2, value))
         found = []
         for piece in attention_mask.pieces:
-            seen = [torch.cat([_part(under_way, i, whole, s) for s in piece.keys], dim=2) for i, whole in both]
+            keys, values = (torch.cat([_part(under_way, i, whole, s) for s in piece.keys], dim=2) for i, whole in both)
             own = slice(piece.queries.start - under_way.start, piece.queries.stop - under_way.start)
-            found.append(inner(module, query[:, :, own], *seen, piece.mask, **given)[0])
+            asked = (query[:, :, own], keys, values, piece.mask)
+            made = attend(*asked, given.get("scaling")) if had == "sdpa" and not given.get("dropout") else None
+            found.append(inner(module, *asked, **given)[0] if made is None else made)
         _keep(under_way, key, value)
         under_way.attended += 1
         return torch.cat(found, dim=1), None
