@@ -81,12 +81,12 @@ def _agrees(heads: int, groups: int, width: int, dtype: Any) -> bool:
     queries, shared = 24, 8
     drawn = torch.Generator().manual_seed(0)
     sizes = ((heads, queries), (groups, queries + shared), (groups, queries + shared))
-    asked: list[Any] = [torch.randn(1, n, count, width, generator=drawn).to(dtype) for n, count in sizes]
+    query, key, value = (torch.randn(1, n, count, width, generator=drawn).to(dtype) for n, count in sizes)
     seen = torch.ones(queries, queries + shared, dtype=torch.bool).tril(shared)[None, None]
     try:
-        ours = _by_blocks(*asked, seen, width**-0.5)
-        kernel: Any = torch.nn.functional.scaled_dot_product_attention
-        theirs = kernel(*asked, attn_mask=seen, enable_gqa=True).transpose(1, 2)
+        ours = _by_blocks(query, key, value, seen, width**-0.5)
+        kernel = torch.nn.functional.scaled_dot_product_attention
+        theirs = kernel(query, key, value, attn_mask=seen, enable_gqa=True).transpose(1, 2)
     except (RuntimeError, TypeError, NotImplementedError):
         return False
     return float((ours - theirs).abs().max()) <= _tolerances()[dtype]
