@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import json
 import os
-import socket
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,10 +19,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
 
-from rmeval.errors import LockHeld, ResourceError, UsageError
+from rmeval.errors import ResourceError, UsageError
+from rmeval.locks import locked
 from rmeval.progress import note
 from rmeval.types import JSON, Chat, Mark, Message, Part, Reply, Request, Special, Text, Turn
-from rmeval.whole_files import alive
 
 SCHEMA = 1
 
@@ -173,21 +172,8 @@ class Store:
         """One writer per run. Raises `LockHeld` while a live process, or one on another host, holds it."""
         run = f"{self.path.name}\n{name}"  # runs with stores of their own do not meet
         path = self.path.parent / "locks" / f"{hashlib.sha256(run.encode()).hexdigest()[:16]}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        mine = {"pid": os.getpid(), "host": socket.gethostname(), "started": time.time(), "run": name}
-        while True:
-            try:
-                handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-            except FileExistsError:
-                _clear_if_stale(path, mine["host"])
-                continue
-            with os.fdopen(handle, "w") as out:
-                json.dump(mine, out)
-            break
-        try:
+        with locked(path, name):
             yield
-        finally:
-            path.unlink(missing_ok=True)
 
     def _run(self, statement: str, *values: str) -> list[Any]:
         try:
@@ -253,27 +239,6 @@ def _to_wal(db: sqlite3.Connection) -> None:
             time.sleep(0.01)
         else:
             return
-
-
-def _clear_if_stale(path: Path, host: object) -> None:
-    """Remove a lock whose process is gone; raise `LockHeld` for any other."""
-    try:
-        held = json.loads(path.read_text())
-    except FileNotFoundError:
-        return
-    except ValueError:
-        held = {}  # being written this moment, or torn by a crash: only its age tells
-        if time.time() - path.stat().st_mtime > 60:
-            path.unlink(missing_ok=True)
-            return
-    if held.get("host") == host and not alive(int(held["pid"])):
-        note(f"took over the lock of process {held['pid']}, which has ended without giving it back")
-        path.unlink(missing_ok=True)
-        return
-    raise LockHeld(
-        f"{held.get('run', 'this run')} is being written by process {held.get('pid', '?')} on {held.get('host', '?')}. "
-        f"Wait for it, or if that process is gone delete {path}"
-    )
 
 
 _BLANK = Reply()

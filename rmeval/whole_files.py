@@ -22,6 +22,9 @@ from rmeval.errors import ResourceError, UsageError
 
 _DRAFT = re.compile(r"\.rmeval-(?P<pid>\d+)-(?P<host>.+)-[^-]*\.tmp")
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SAYS_FULL = re.compile(r"No space left|Disk quota exceeded|File too large|os error (27|28|122)\b")
+
 _looked_at: set[Path] = set()
 
 
@@ -32,22 +35,46 @@ def write_whole(path: Path, content: bytes, *, synced: bool = True) -> None:
     """
     temporary = ""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        remove_litter(path.parent)
-        descriptor, temporary = tempfile.mkstemp(prefix=_mine(), suffix=".tmp", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as handle:
-            handle.write(content)
-            if synced:
-                handle.flush()
-                os.fsync(handle.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        with writing_to(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists() and not path.is_file():  # a device or a pipe, which no file may take the place of
+                path.write_bytes(content)
+                return
+            remove_litter(path.parent)
+            descriptor, temporary = tempfile.mkstemp(prefix=_mine(), suffix=".tmp", dir=path.parent)
+            with os.fdopen(descriptor, "wb") as handle:
+                handle.write(content)
+                if synced:
+                    handle.flush()
+                    os.fsync(handle.fileno())
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+            temporary = ""
+    finally:
+        if temporary:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()
+
+
+@contextlib.contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """Faults of the disk as errors with the path: `ResourceError` where there is no room, else `UsageError`."""
+    try:
+        yield
     except OSError as fault:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        if fault.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(fault):
             raise ResourceError(f"{path}: the disk is full; free some space and run the same command again") from None
         raise UsageError(f"{path}: cannot be written: {fault.strerror or fault}") from None
+
+
+def is_full(fault: BaseException) -> bool:
+    """Whether a write failed for want of room: on the disk, in a quota, under a limit on file sizes.
+
+    Libraries in native code say so in words.
+    """
+    if isinstance(fault, OSError) and fault.errno is not None:
+        return fault.errno in _FULL
+    return bool(_SAYS_FULL.search(str(fault)))
 
 
 @contextlib.contextmanager
@@ -61,6 +88,14 @@ def draft_folder(folder: Path) -> Iterator[Path]:
         yield draft
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder, which is never there in part: a kill in the middle leaves litter, and no half of it."""
+    gone = folder.with_name(f"{_mine()}gone.tmp")
+    with contextlib.suppress(OSError):
+        folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def remove_litter(folder: Path) -> None:

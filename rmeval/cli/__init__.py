@@ -19,6 +19,8 @@ INTERRUPTED = 130
 DASHED = ("-length",)
 MINUS = "\N{MINUS SIGN}"
 """What a name may begin with instead of a dash; `load_model` takes either."""
+ANYWHERE = "--no-plugins"
+"""An option of every command, and not of one."""
 
 
 def main() -> NoReturn:
@@ -37,7 +39,7 @@ def main() -> NoReturn:
             _end(f"error: argument {argument!r} is not UTF-8: rename the file, or choose a UTF-8 locale", 2)
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it reports each of its retries; we report how it ended
     try:
-        code = app(with_dashed_names(sys.argv[1:]), standalone_mode=False, prog_name="rmeval")
+        code = app(in_its_place(with_dashed_names(sys.argv[1:])), standalone_mode=False, prog_name="rmeval")
         sys.stdout.flush()
     except RmevalError as error:
         _end(f"error: {error}", error.exit_code)
@@ -55,6 +57,7 @@ def main() -> NoReturn:
             _interrupted()
         code = getattr(error, "exit_code", None)
         if code is None:
+            _end_if_full(error)
             raise
         show = getattr(error, "show", None)
         if show is not None:
@@ -70,6 +73,16 @@ def with_dashed_names(arguments: list[str]) -> list[str]:
     return [MINUS + a[1:] if a in DASHED else a for a in arguments]
 
 
+def in_its_place(arguments: list[str]) -> list[str]:
+    """The option that goes for every command before the command, wherever it was typed.
+
+    >>> in_its_place(["list", "suites", "--no-plugins"])
+    ['--no-plugins', 'list', 'suites']
+    """
+    others = [argument for argument in arguments if argument != ANYWHERE]
+    return [ANYWHERE, *others] if len(others) < len(arguments) else others
+
+
 def _interrupt(*_: object) -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGINT):  # whoever asks twice does not wait for what is being cleaned up
         signal.signal(number, lambda *_: os._exit(INTERRUPTED))
@@ -79,8 +92,18 @@ def _interrupt(*_: object) -> NoReturn:
 def _interrupted() -> NoReturn:
     import shlex
 
+    if sys.argv[1:2] == ["train"]:  # it has said how to go on
+        _end("interrupted", INTERRUPTED)
     command = shlex.join(["rmeval", *sys.argv[1:]])
     _end(f"interrupted. What was scored is kept; resume with the same command:\n  {command}", INTERRUPTED)
+
+
+def _end_if_full(error: Exception) -> None:
+    """A write that failed for want of room in a library that knows nothing of us."""
+    from rmeval.whole_files import is_full
+
+    if is_full(error):
+        _end(f"error: the disk is full ({error}); free some space and run the same command again", 4)
 
 
 def _end(message: str, code: int) -> NoReturn:

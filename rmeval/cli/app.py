@@ -5,6 +5,9 @@ What this module does not know: what any command does.
 
 from __future__ import annotations
 
+import os
+from typing import Annotated
+
 import typer
 
 from rmeval.cli import (
@@ -64,5 +67,8 @@ app.command("demo")(board.demo)
 
 
 @app.callback()
-def _about() -> None:
-    pass
+def _about(
+    no_plugins: Annotated[bool, typer.Option("--no-plugins", help="Leave out what installed packages add.")] = False,
+) -> None:
+    if no_plugins:
+        os.environ["RMEVAL_NO_PLUGINS"] = "1"

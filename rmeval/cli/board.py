@@ -40,6 +40,7 @@ def build(
     from rmeval.leaderboard.board import build as build_board
     from rmeval.leaderboard.gather import processes
     from rmeval.leaderboard.intake import result_files
+    from rmeval.locks import LOCK, locked
     from rmeval.progress import note
 
     files = result_files(results or [Path("results")])
@@ -48,16 +49,17 @@ def build(
     if verified != VERIFIED and not verified.is_file():
         note(f"--verified {verified}: no such file; nothing on the board is `reproduced`")
     card = board_file or content_folder("leaderboard") / "board.toml"
-    board = build_board(
-        files,
-        out,
-        card,
-        submissions=submissions,
-        verified=verified,
-        cache=None if no_cache else cache or out.with_name(f"{out.name}.cache"),
-        jobs=jobs or processes(),
-        say=note,
-    )
+    with locked(out / LOCK, f"the board in {out}"):
+        board = build_board(
+            files,
+            out,
+            card,
+            submissions=submissions,
+            verified=verified,
+            cache=None if no_cache else cache or out.with_name(f"{out.name}.cache"),
+            jobs=jobs or processes(),
+            say=note,
+        )
     print_board(board, out, as_json=as_json)
 
 

@@ -32,10 +32,11 @@ def score(
 
     from rmeval import arguments
     from rmeval.api import score_many
-    from rmeval.errors import CheckFailed, UsageError
+    from rmeval.errors import CheckFailed
     from rmeval.models import load_model
     from rmeval.readers.responses import read_responses
     from rmeval.store import Store, home
+    from rmeval.whole_files import writing_to
 
     rows = read_responses(file)
     loaded = load_model(model, scorer=scorer, engine=engine, given=arguments.parse(arg or []))
@@ -55,11 +56,9 @@ def score(
         documents.append(document)
     lines = "".join(json.dumps(d, ensure_ascii=False, allow_nan=False) + "\n" for d in documents)
     if out is not None:
-        try:  # not an atomic rename: out may be a device or a pipe
+        with writing_to(out):  # not an atomic rename: out may be a device or a pipe
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text(lines, encoding="utf-8")
-        except OSError as fault:
-            raise UsageError(f"{out}: cannot be written: {fault.strerror or fault}") from None
         output.line(f"{len(documents)} rows scored: {out}")
     elif as_json:
         output.json_document(documents)

@@ -22,6 +22,7 @@ from rmeval.readers.fields import BadRow
 from rmeval.readers.rows import SUFFIXES, Row, faults_message, read_file
 from rmeval.stats import wilson
 from rmeval.training.schemas import THRESHOLD, MCRule, rollout_counts, steps
+from rmeval.whole_files import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +127,7 @@ def write(rows: Sequence[Labelled], path: Path) -> None:
     # a parquet file may have further columns of types that JSON has not, such as dates
     documents = (json.dumps(dict(row.values), ensure_ascii=False, allow_nan=False, default=str) for row in rows)
     lines = "".join(f"{document}\n" for document in documents)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(lines, encoding="utf-8")
-    except OSError as fault:
-        raise UsageError(f"{path}: cannot be written: {fault.strerror or fault}") from None
+    write_whole(path, lines.encode())
 
 
 def summary(rows: Sequence[Labelled], threshold: float = THRESHOLD) -> dict[str, int]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from rmeval.training.nulls import says
 from rmeval.training.tasks import Task
+from rmeval.whole_files import write_whole
 
 _PIPELINES = {"sequence": "text-classification", "token": "token-classification", "causal": "text-generation"}
 _READ = {
@@ -83,7 +84,7 @@ def write(out: Path, task: Task, about: Mapping[str, Any], metrics: Mapping[str,
         ),
     ]
     text = "\n".join(line for line in lines if line is not None) + "\n"
-    (out / "README.md").write_text(text, encoding="utf-8")
+    write_whole(out / "README.md", text.encode())
 
 
 def _measured(task: Task, metrics: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from rmeval.probes.plots import drawing
 from rmeval.training.tasks import Line
+from rmeval.whole_files import write_whole
 
 Log = Sequence[Mapping[str, Any]]
 
@@ -28,9 +29,8 @@ def figure(out: Path, name: str, *, columns: int, rows: int = 1, size: tuple[flo
     """The axes of a new figure, [rows][columns], written as `<name>.png` and `<name>.svg` at the end."""
     with drawing(columns=columns, rows=rows, size=size) as made:
         yield made.axes
-    out.mkdir(parents=True, exist_ok=True)
     for suffix, content in made.files.items():
-        (out / f"{name}.{suffix}").write_bytes(content)
+        write_whole(out / f"{name}.{suffix}", content)
 
 
 def series(history: Log, name: str) -> tuple[list[float], list[float]]:

@@ -21,6 +21,7 @@ from typing import Any
 from rmeval.errors import CheckFailed
 from rmeval.training.heads import Head
 from rmeval.training.reload import outputs
+from rmeval.whole_files import draft_folder, remove_folder, write_whole
 
 TOLERANCE = 1e-5
 """Largest accepted difference between a score before and after export, in fp32."""
@@ -62,8 +63,14 @@ def save(
             saved.append(Saved(folder, adapter=True, said=_ask(model, probes)))
         model = merged(model)
     model.config.rmeval = dict(about)
-    model.save_pretrained(out)
-    probes.tokenizer.save_pretrained(out)
+    with draft_folder(out) as draft:
+        model.save_pretrained(draft)
+        probes.tokenizer.save_pretrained(draft)
+        # config.json last: it says that all else is there
+        for path in sorted(draft.iterdir(), key=lambda path: path.name == "config.json"):
+            if path.is_dir():
+                remove_folder(out / path.name)
+            path.replace(out / path.name)
     return [*saved, Saved(out, adapter=False, said=_ask(model, probes))]
 
 
@@ -141,19 +148,19 @@ def _in_another_process(question: Mapping[str, Any]) -> list[dict[str, Any]]:
 def write_logs(out: Path, history: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any]) -> None:
     """`train_log.jsonl` (one row per logged step and per evaluation) and `metrics.json`."""
     rows = "".join(json.dumps(row) + "\n" for row in history)
-    (out / "train_log.jsonl").write_text(rows, encoding="utf-8")
+    write_whole(out / "train_log.jsonl", rows.encode())
     write_json(out / "metrics.json", metrics)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """A JSON file without NaN."""
-    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_whole(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
 def write_config(out: Path, settings: Mapping[str, Any]) -> None:
     """`config.toml`: the resolved settings, in the spelling of the flags' names; unset ones are left out."""
     lines = [f"{name} = {_toml(value)}" for name, value in settings.items() if value is not None]
-    (out / "config.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_whole(out / "config.toml", ("\n".join(lines) + "\n").encode())
 
 
 def _toml(value: Any) -> str:

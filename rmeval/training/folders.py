@@ -22,22 +22,41 @@ def settings_of(out: Path, kind: Kind) -> dict[str, Any]:
     path = out / "config.toml"
     if not path.is_file():
         raise UsageError(f"--resume {out}: no config.toml there, so no run of ours")
-    if (out / "config.json").exists():
+    if (out / "config.json").exists() and not has_checkpoint(out):  # those of a run go when all else is done
         raise UsageError(f"--resume {out}: this run has ended; its checkpoint is there")
     return {**read_config(path, kind), "out": out}
 
 
 def last_checkpoint(out: Path) -> Path:
     """The newest whole checkpoint of a run. Raises `UsageError` where there is none."""
-    found = [path for path in (out / CHECKPOINTS).glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
-    if not found:
+    if not (found := _checkpoints(out)):
         raise UsageError(f"--resume {out}: it has no checkpoint yet; remove the folder and start again")
     return max(found, key=lambda path: int(path.name.rpartition("-")[2]))
 
 
 def has_checkpoint(out: Path) -> bool:
     """Whether a run can be resumed."""
-    return any((out / CHECKPOINTS).glob("checkpoint-*/trainer_state.json"))
+    return bool(_checkpoints(out))
+
+
+def how_to_go_on(out: Path | None, kind: str) -> str:
+    """What to do after an interruption."""
+    if out is not None and has_checkpoint(out):
+        return f"go on with: rmeval train {kind} --resume {out}"
+    return "nothing was saved yet: the same command begins again"
+
+
+def _checkpoints(out: Path) -> list[Path]:
+    """Those that are whole: the state of the trainer is written last."""
+    return [path for path in (out / CHECKPOINTS).glob("checkpoint-*") if _is_json(path / "trainer_state.json")]
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def next_free(runs: Path, kind: str) -> Path:
@@ -54,10 +73,10 @@ def free_folder(out: Path | None, kind: str) -> Path:
         if processes() > 1:
             raise UsageError("--out is required with several processes, which must agree on it")
         return next_free(Path("runs"), kind)
-    if (out / "config.json").exists():
-        raise UsageError(f"--out {out}: already holds a checkpoint; name another folder")
     if has_checkpoint(out):
         raise UsageError(f"--out {out}: holds a run that was cut off: --resume {out} goes on with it")
+    if (out / "config.json").exists():
+        raise UsageError(f"--out {out}: already holds a checkpoint; name another folder")
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: is a file; name a folder")
     return out

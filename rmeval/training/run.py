@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rmeval.environment import package_version
 from rmeval.errors import CheckFailed, UsageError
+from rmeval.locks import LOCK, locked
 from rmeval.progress import note, progress
 from rmeval.training.config import SCRATCH, TINY, TrainConfig
-from rmeval.training.folders import CHECKPOINTS, free_folder, has_checkpoint, last_checkpoint, processes, same_data
+from rmeval.training.folders import CHECKPOINTS, free_folder, how_to_go_on, last_checkpoint, processes, same_data
 from rmeval.training.rows import data_digest, split_by_prompt
 from rmeval.training.tasks import Task, task_of
+from rmeval.whole_files import remove_folder
 
 _PROBES = 8
 """Rows whose scores are compared after the export."""
@@ -77,8 +78,13 @@ def train(
     `bench` measures a saved checkpoint at every evaluation. Raises `UsageError` for bad data or settings, and
     `CheckFailed` when training diverges or the export scores differently once loaded again.
     """
-    with one_thread() if config.model in (SCRATCH, TINY) else nullcontext():
-        return _Run(config, show if _first_process() else _silent, bench).train(resume=resume)
+    run = _Run(config, show if _first_process() else _silent, bench)
+    with one_thread() if config.model in (SCRATCH, TINY) else nullcontext(), run.held:
+        try:
+            return run.train(resume=resume)
+        except KeyboardInterrupt:
+            note(how_to_go_on(run.out, config.kind))
+            raise
 
 
 def dry_run(config: TrainConfig, *, show: Show) -> None:
@@ -139,6 +145,8 @@ class _Run:
         self.config, self.show, self.bench = config, show, bench
         self.task: Task = task_of(config)
         self.start = time.monotonic()
+        self.held = ExitStack()
+        self.out: Path | None = None
         if bench is not None and self.task.head.form == "causal":
             raise UsageError(f"--eval-bench takes reward models: what {config.kind} trains has no score for a response")
 
@@ -167,13 +175,14 @@ class _Run:
             "dropped_by_reason": dict(data.dropped),
         }
         if _first_process():
-            out.mkdir(parents=True, exist_ok=True)
+            self.held.enter_context(locked(out / LOCK, f"the training run in {out}"))
+            self.out = out
             export.write_config(out, settings)
             export.write_json(out / "data.json", described)
         initial = trainer.evaluate() if data.held_out else {}
         history = list(trainer.state.log_history)  # training starts a new one
         stop = self._callbacks(trainer, out)
-        self._loop(trainer, steps, checkpoint, out)
+        self._loop(trainer, steps, checkpoint)
         if stop is not None:
             stop.restore(trainer.model)
         metrics = (trainer.evaluate() | self._baselines(data)) if data.held_out else {}
@@ -190,11 +199,11 @@ class _Run:
             probes = self._probes(data, tokenizer)
             # training in bf16 leaves the model's forward in bf16; what is written, and read again, is fp32
             plain = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-            saved = export.save(out, plain, about, probes, lora=bool(config.lora), merge=config.merge)
             card.write(out, self.task, about, metrics, described)
+            saved = export.save(out, plain, about, probes, lora=bool(config.lora), merge=config.merge)
             if config.verify_export:
                 difference = export.verify(saved, probes)
-            shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+            remove_folder(out / CHECKPOINTS)
         report = TrainReport(
             out,
             metrics,
@@ -391,18 +400,13 @@ class _Run:
         trainer.add_callback(stop)
         return stop
 
-    def _loop(self, trainer: Any, steps: int, checkpoint: Path | None, out: Path) -> None:
+    def _loop(self, trainer: Any, steps: int, checkpoint: Path | None) -> None:
         from rmeval.training.trainer import ShowProgress
 
         with progress(f"train {self.config.kind}, steps", steps if _first_process() else 0) as display:
             shown = ShowProgress(display)
             trainer.add_callback(shown)
-            try:
-                trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-            except KeyboardInterrupt:
-                if has_checkpoint(out):
-                    note(f"go on with: rmeval train {self.config.kind} --resume {out}")
-                raise
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
             trainer.remove_callback(shown)
         norms = [row["grad_norm"] for row in trainer.state.log_history if "grad_norm" in row]
         if not all(math.isfinite(norm) for norm in norms):

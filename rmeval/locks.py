@@ -1,0 +1,70 @@
+"""One writer at a time: a file that says which process holds a place.
+
+Files rather than kernel locks: they hold pid, host and start time, so that a message can say who works there, and one
+of a process that is gone is taken over.
+
+What this module does not know: what is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rmeval.errors import LockHeld
+from rmeval.progress import note
+from rmeval.whole_files import alive, writing_to
+
+LOCK = ".rmeval.lock"
+"""Name of the lock of a folder."""
+
+
+@contextlib.contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock file while the block runs; `what` is written, such as `the board in site`.
+
+    Raises `LockHeld` while a live process, or one on another host, holds it, and `UsageError` or `ResourceError` where
+    it cannot be made.
+    """
+    mine = {"pid": os.getpid(), "host": socket.gethostname(), "started": time.time(), "run": what}
+    with writing_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            except FileExistsError:
+                _clear_if_stale(path, mine["host"])
+                continue
+            with os.fdopen(handle, "w") as out:
+                json.dump(mine, out)
+            break
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _clear_if_stale(path: Path, host: object) -> None:
+    """Remove a lock whose process is gone; raise `LockHeld` for any other."""
+    try:
+        held = json.loads(path.read_text())
+    except FileNotFoundError:
+        return
+    except ValueError:
+        held = {}  # being written this moment, or torn by a crash: only its age tells
+        if time.time() - path.stat().st_mtime > 60:
+            path.unlink(missing_ok=True)
+            return
+    if held.get("host") == host and not alive(int(held["pid"])):
+        note(f"took over the lock of process {held['pid']}, which has ended without giving it back")
+        path.unlink(missing_ok=True)
+        return
+    raise LockHeld(
+        f"{held.get('run', 'this run')} is being written by process {held.get('pid', '?')} on {held.get('host', '?')}. "
+        f"Wait for it, or if that process is gone delete {path}"
+    )
