@@ -11,21 +11,40 @@ from typing import Any
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
-    """Print a table; columns named in `right` are right-aligned."""
+    """Print a table; columns named in `right` are right-aligned, columns without content are left out.
+
+    In a narrow terminal words wrap; numbers and the first column's names never do.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    cells = [[_plain(cell) for cell in row] + [""] * (len(columns) - len(row)) for row in rows]
+    filled = [i for i in range(len(columns)) if not cells or any(row[i] for row in cells)]
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 240  # a file or a pipe has no width; nothing is wrapped there
     console.print(Text(_plain(title), style="bold"))
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        shown.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    for row in rows:
-        shown.add_row(*(Text(_plain(cell)) for cell in row))
+    whole = {i for i in filled if i == filled[0] or columns[i] in right}
+    entries = {i: [row[i] for row in cells] for i in filled}
+    natural = {i: max(map(len, [columns[i], *entries[i]])) for i in filled}
+    width = {
+        i: max(map(len, [*columns[i].split(), *(p for e in entries[i] for p in ([e] if i in whole else e.split()))]))
+        for i in filled
+    }
+    between = 3 if sum(natural.values()) + 3 * len(filled) <= console.width else 2
+    for _ in range(console.width - between * len(filled) - sum(width.values())):
+        widest = max(filled, key=lambda i: natural[i] - width[i])
+        width[widest] += width[widest] < natural[widest]
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, between - 2))
+    for i in filled:
+        shown.add_column(columns[i], justify="right" if columns[i] in right else "left", width=width[i])
+    for row in cells:
+        shown.add_row(*(Text(row[i]) for i in filled))
+    console.width = max(
+        console.width, sum(width.values()) + between * len(filled)
+    )  # the terminal's own way with the rest
     console.print(shown)
 
 
