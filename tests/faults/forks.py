@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from command import Answer, rmeval
@@ -76,10 +76,33 @@ def lines(path: Path) -> list[str]:
     return path.read_text().split() if path.exists() else []
 
 
-def moments(n: int, longest: float, seed: int = 0) -> list[float]:
-    """Seeded seconds, spread over the whole length of a command."""
+def seconds_of(work: Callable[[], Answer], folder: Path) -> float:
+    """How long a copy of this process takes for it, undisturbed."""
+    start = time.monotonic()
+    alone = Forked(work, folder)
+    assert alone.wait() == 0, alone.output
+    return time.monotonic() - start
+
+
+def killed_at_work(
+    n: int, work: Callable[[str], Callable[[], Answer]], took: float, folder: Path, seed: int = 0
+) -> Iterator[tuple[str, float]]:
+    """(name, second) of n commands killed at seeded moments, spread over the `took` seconds of an undisturbed one.
+
+    A command that had ended when its moment came does not count: its moment is drawn again, nearer to the start.
+    `work(name)` is the command that writes to a place of that name.
+    """
     draw = random.Random(seed)
-    return [longest * (i + draw.random()) / n for i in range(n)]
+    for i in range(n):
+        moment = took * (i + draw.random()) / n
+        for attempt in range(50):
+            name = f"{i}.{attempt}"
+            if Forked(work(name), folder).kill_after(moment):
+                yield name, moment
+                break
+            moment = draw.uniform(0, moment)
+        else:
+            raise AssertionError("it ends faster than it can be killed")
 
 
 def say(text: str) -> None:
