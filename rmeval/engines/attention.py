@@ -20,7 +20,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from rmeval.engines.cpu_attention import attend
+from rmeval.engines.cpu_attention import Block, attend
 from rmeval.engines.prefix_tree import Packed
 
 NAMES = {"sdpa": "rmeval_tree", "eager": "rmeval_tree_plain"}
@@ -55,6 +55,8 @@ class _Piece:
     keys: tuple[slice, ...]
     mask: Any
     """[1, 1, queries, keys], or None where it is plainly causal and what is seen is the queries themselves."""
+    blocks: list[Block] = field(default_factory=list)
+    """What `rmeval.engines.cpu_attention` made of the mask in the first of the layers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +180,9 @@ def _attention(had: str) -> Any:
             keys, values = (torch.cat([_part(under_way, i, whole, s) for s in piece.keys], dim=2) for i, whole in both)
             own = slice(piece.queries.start - under_way.start, piece.queries.stop - under_way.start)
             asked = (query[:, :, own], keys, values, piece.mask)
-            made = attend(*asked, given.get("scaling")) if had == "sdpa" and not given.get("dropout") else None
+            made = None
+            if had == "sdpa" and not given.get("dropout"):
+                made = attend(*asked, scaling=given.get("scaling"), blocks=piece.blocks)
             found.append(inner(module, *asked, **given)[0] if made is None else made)
         _keep(under_way, key, value)
         under_way.attended += 1

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -24,11 +25,22 @@ _SCORES = 1 << 19
 """Scores that are held at one time: they and their softmax stay in a core's caches."""
 
 
-def attend(query: Any, key: Any, value: Any, mask: Any, scaling: float | None) -> Any:
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Neighbouring queries, and the keys from the first to the last that any of them sees."""
+
+    queries: slice
+    keys: slice
+    hidden: tuple[tuple[slice, Any], ...]
+    """What is added to the scores at some of these keys, [queries, those keys]."""
+
+
+def attend(query: Any, key: Any, value: Any, mask: Any, *, scaling: float | None, blocks: list[Block]) -> Any:
     """What queries [1, heads, queries, width] make of keys and values [1, groups of heads, keys, width].
 
-    `mask` [1, 1, queries, keys] is true where a query sees a key; None is plainly causal. Returns [1, queries, heads,
-    width], or None where torch's kernel is to be taken.
+    `mask` [1, 1, queries, keys] is true where a query sees a key; None is plainly causal. `blocks` is empty, and holds
+    afterwards what can be given again with the same mask. Returns [1, queries, heads, width], or None where torch's
+    kernel is to be taken.
     """
     import torch
 
@@ -40,26 +52,28 @@ def attend(query: Any, key: Any, value: Any, mask: Any, scaling: float | None) -
         return None
     if not _agrees(heads, groups, width, query.dtype):
         return None
-    return _by_blocks(query, key, value, mask, width**-0.5 if scaling is None else scaling)
+    blocks += [] if blocks else _blocks(mask, queries, heads // groups * keys)
+    return _by_blocks(query, key, value, blocks, width**-0.5 if scaling is None else scaling)
 
 
-def _by_blocks(query: Any, key: Any, value: Any, mask: Any, scaling: float) -> Any:
+def _by_blocks(query: Any, key: Any, value: Any, blocks: list[Block], scaling: float) -> Any:
     _, heads, queries, width = query.shape
-    groups, keys = key.shape[1], key.shape[2]
+    groups = key.shape[1]
     each = heads // groups
     scaled = query[0].float() * scaling
-    known, seen_values = key[0].float().contiguous(), value[0].contiguous().mT
+    known, of_values = key[0].float().contiguous(), value[0].contiguous().mT
     found = query.new_empty((1, queries, heads, width))
-    for start, end, first, last, hidden in _blocks(mask, queries, each * keys):
+    for block in blocks:
+        shape = (each, block.queries.stop - block.queries.start, -1)
         for group in range(groups):
             mine = slice(group * each, (group + 1) * each)
-            scores = _product(scaled[mine, start:end].reshape(-1, width), known[group, first:last])
-            scores = scores.view(each, end - start, last - first)
-            for columns, added in hidden:
+            scores = _product(scaled[mine, block.queries].reshape(-1, width), known[group, block.keys]).view(shape)
+            for columns, added in block.hidden:
                 scores[:, :, columns] += added
-            weights = scores.softmax(dim=-1).to(query.dtype).view(-1, last - first)
-            made = _product(weights, seen_values[group, :, first:last])
-            found[0, start:end, mine] = made.view(each, end - start, width).transpose(0, 1)
+            weights = scores.softmax(dim=-1).to(query.dtype).flatten(0, 1)
+            found[0, block.queries, mine] = (
+                _product(weights, of_values[group, :, block.keys]).view(shape).transpose(0, 1)
+            )
     return found
 
 
@@ -84,7 +98,7 @@ def _agrees(heads: int, groups: int, width: int, dtype: Any) -> bool:
     query, key, value = (torch.randn(1, n, count, width, generator=drawn).to(dtype) for n, count in sizes)
     seen = torch.ones(queries, queries + shared, dtype=torch.bool).tril(shared)[None, None]
     try:
-        ours = _by_blocks(query, key, value, seen, width**-0.5)
+        ours = _by_blocks(query, key, value, list(_blocks(seen, queries, queries)), width**-0.5)
         kernel = torch.nn.functional.scaled_dot_product_attention
         theirs = kernel(query, key, value, attn_mask=seen, enable_gqa=True).transpose(1, 2)
     except (RuntimeError, TypeError, NotImplementedError):
@@ -92,8 +106,8 @@ def _agrees(heads: int, groups: int, width: int, dtype: Any) -> bool:
     return float((ours - theirs).abs().max()) <= _tolerances()[dtype]
 
 
-def _blocks(mask: Any, queries: int, keys: int) -> Iterator[tuple[int, int, int, int, list[tuple[slice, Any]]]]:
-    """(first query, end, first key that any of them sees, end, what is added to the scores of some of those keys)."""
+def _blocks(mask: Any, queries: int, keys: int) -> Iterator[Block]:
+    """Queries in blocks, each with as many scores as are held at one time; `keys` counts those of each head."""
     import torch
 
     rows = max(16, min(queries, _SCORES // keys))
@@ -101,23 +115,21 @@ def _blocks(mask: Any, queries: int, keys: int) -> Iterator[tuple[int, int, int,
         end = min(queries, start + rows)
         if mask is None:
             later = torch.full((end - start, end - start), -math.inf).triu_(1)
-            yield start, end, 0, end, [(slice(start, end), later)]
+            yield Block(slice(start, end), slice(end), ((slice(start, end), later),))
             continue
         seen = mask[0, 0, start:end]
-        by_any, by_all = seen.any(dim=0).nonzero(), seen.all(dim=0)
-        first, last = int(by_any[0]), int(by_any[-1]) + 1
-        partly = (~by_all[first:last]).nonzero()[:, 0]
+        by_any = seen.any(dim=0).nonzero()
+        keys_seen = slice(int(by_any[0]), int(by_any[-1]) + 1)
+        seen = seen[:, keys_seen]
+        partly = (~seen.all(dim=0)).nonzero()[:, 0]
+        # what a window leaves behind stands at the beginning, what comes later at the end
+        gaps = ((partly.diff() > 1).nonzero()[:, 0] + 1).tolist()
         hidden = []
-        if len(partly):
-            # what a window leaves behind stands at the beginning, what comes later at the end
-            gaps = (partly.diff() > 1).nonzero()[:, 0]
-            ends = [0, *(int(gap) + 1 for gap in gaps), len(partly)]
-            for one, other in pairwise(ends):
-                columns = slice(int(partly[one]), int(partly[other - 1]) + 1)
-                added = torch.zeros((end - start, columns.stop - columns.start))
-                added.masked_fill_(~seen[:, first + columns.start : first + columns.stop], -math.inf)
-                hidden.append((columns, added))
-        yield start, end, first, last, hidden
+        for one, other in pairwise([0, *gaps, len(partly)] if len(partly) else []):
+            columns = slice(int(partly[one]), int(partly[other - 1]) + 1)
+            added = torch.zeros((end - start, columns.stop - columns.start))
+            hidden.append((columns, added.masked_fill_(~seen[:, columns], -math.inf)))
+        yield Block(slice(start, end), keys_seen, tuple(hidden))
 
 
 def _product(left: Any, right: Any) -> Any:

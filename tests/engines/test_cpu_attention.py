@@ -47,7 +47,7 @@ def test_it_is_what_torch_makes(always, how, shared, dtype):
     exact = TORCH(*(one.double() for one in asked), attn_mask=seen, scale=0.3, enable_gqa=True).transpose(1, 2)
     theirs = TORCH(*asked, attn_mask=seen, scale=0.3, enable_gqa=True).transpose(1, 2)
     with torch.no_grad():
-        ours = cpu_attention.attend(*asked, None if not how and not shared else seen, 0.3)
+        ours = cpu_attention.attend(*asked, None if not how and not shared else seen, scaling=0.3, blocks=[])
     assert ours.dtype == dtype
     allowed = 2 * float((theirs - exact).abs().max()) + 1e-6
     assert float((ours - exact).abs().max()) <= allowed
@@ -56,12 +56,14 @@ def test_it_is_what_torch_makes(always, how, shared, dtype):
 def test_what_it_does_not_do_is_left_to_torch(monkeypatch):
     asked = drawn(8, 8)
     with torch.no_grad():
-        assert cpu_attention.attend(*asked, None, None) is None  # too short to gain by it
+        assert cpu_attention.attend(*asked, None, scaling=None, blocks=[]) is None  # too short to gain by it
         monkeypatch.setattr(cpu_attention, "LEAST", 1)
-        assert cpu_attention.attend(*drawn(8, 8, dtype=torch.float16), None, None) is None
-        assert cpu_attention.attend(*drawn(8, 9), None, None) is None  # which of them would be hidden?
-        assert cpu_attention.attend(*asked, None, None) is not None
-    assert cpu_attention.attend(*asked, None, None) is None  # gradients are wanted
+        assert cpu_attention.attend(*drawn(8, 8, dtype=torch.float16), None, scaling=None, blocks=[]) is None
+        assert (
+            cpu_attention.attend(*drawn(8, 9), None, scaling=None, blocks=[]) is None
+        )  # which of them would be hidden?
+        assert cpu_attention.attend(*asked, None, scaling=None, blocks=[]) is not None
+    assert cpu_attention.attend(*asked, None, scaling=None, blocks=[]) is None  # gradients are wanted
 
 
 @pytest.mark.parametrize("fault", ["none", "wrong", "refuses"])
@@ -77,14 +79,16 @@ def test_an_operator_that_is_not_what_it_was_is_not_used(monkeypatch, fault):
         monkeypatch.setattr(cpu_attention, "_product", wrong if fault == "wrong" else refuses)
     cpu_attention._agrees.cache_clear()
     with torch.no_grad():
-        assert cpu_attention.attend(*drawn(8, 8, width=24), None, None) is None
+        assert cpu_attention.attend(*drawn(8, 8, width=24), None, scaling=None, blocks=[]) is None
     cpu_attention._agrees.cache_clear()
 
 
 @pytest.mark.parametrize("kind", ["llama", "mistral", "gemma3", "phi3"])
 def test_a_text_scores_as_if_it_were_alone(tmp_path, always, monkeypatch, kind):
     made = []
-    monkeypatch.setattr(attention, "attend", lambda *given: made.append(cpu_attention.attend(*given)) or made[-1])
+    monkeypatch.setattr(
+        attention, "attend", lambda *given, **more: made.append(cpu_attention.attend(*given, **more)) or made[-1]
+    )
     folder = tiny.classifier(tmp_path, kind=kind)
     cases = trees.groups()
     alone = trees.one_by_one(folder, [text for _, text in cases])
