@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,11 @@ from rmeval.progress import note
 from rmeval.types import JSON, Chat, Mark, Message, Part, Reply, Request, Special, Text, Turn
 
 SCHEMA = 1
+
+_MAGIC = b"SQLite format 3\0"
+_FRACTIONS = b"\x40\x20\x20"
+"""What stands at bytes 21 to 23 of every SQLite file, also where the start was overwritten."""
+_DAMAGE = ("not a database", "malformed", "unsupported file format")
 
 
 def home() -> Path:
@@ -90,8 +96,11 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_file():  # SQLite takes a short file of anything for an empty one of its own
                 with path.open("rb") as handle:
-                    start = handle.read(16)
-                if start not in (b"", b"SQLite format 3\0"):
+                    start = handle.read(24)
+                emptied = not start and _size(_log_of(path)) > 0  # SQLite would throw the log away
+                if emptied or (start and start[:16] != _MAGIC and start[21:] == _FRACTIONS):
+                    raise _damaged(path, "the file has lost its header")
+                if start and start[:16] != _MAGIC:
                     raise UsageError(f"{path}: not a reply store. Move it away, or name another with --store")
             self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
             _to_wal(self._db)
@@ -260,6 +269,40 @@ def _fault(path: Path, fault: Exception) -> Exception:
     text = str(fault)
     if "full" in text or "disk I/O" in text:
         return ResourceError(f"{path}: {text}. What was committed is intact: free space and run the same command again")
-    if isinstance(fault, sqlite3.DatabaseError) and ("not a database" in text or "malformed" in text):
-        return UsageError(f"{path}: {text}. Move it away, or name another with --store")
+    if isinstance(fault, sqlite3.DatabaseError) and any(said in text for said in _DAMAGE):
+        return _damaged(path, text)
     return UsageError(f"{path}: the reply store cannot be used: {text}")
+
+
+def _damaged(path: Path, what: str) -> UsageError:
+    """A store that cannot be read is left as it is and copied; whoever owns it says what becomes of it."""
+    try:
+        kept = f"a copy is kept at {_copied(path)}"
+    except OSError as fault:
+        kept = f"it could not be copied ({fault.strerror or fault})"
+    return UsageError(
+        f"{path}: the reply store is damaged: {what}. It is left as it is, and {kept}. To go on, move it away and run "
+        "the same command again, which asks for all replies anew, or name another with --store. What is in it may come "
+        f"back with: sqlite3 {path} .recover"
+    )
+
+
+def _copied(path: Path) -> Path:
+    """A copy of a store with its log, beside it: one a day of one file, however often it is met."""
+    copy = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d')}-{path.stat().st_ino}")
+    if not copy.exists():
+        # the store last: it says that all is there
+        for source, target in ((_log_of(path), _log_of(copy)), (path, copy)):
+            if source.is_file():
+                part = target.with_name(f"{target.name}.part")
+                shutil.copyfile(source, part)
+                part.replace(target)
+    return copy
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0

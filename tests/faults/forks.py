@@ -44,11 +44,17 @@ class Forked:
         """The exit code; negative for the signal that ended it."""
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
-    def kill_after(self, seconds: float) -> bool:
-        """SIGKILL after some seconds; whether it was still at work."""
-        time.sleep(seconds)
+    def kill_after(self, seconds: float) -> float | None:
+        """SIGKILL after some seconds; None where it came so far, else after how many seconds it had ended by itself."""
+        start = time.monotonic()
+        while (lived := time.monotonic() - start) < seconds:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                assert os.waitstatus_to_exitcode(status) == 0, self.output
+                return lived
+            time.sleep(min(0.001, seconds - lived))
         os.kill(self.pid, signal.SIGKILL)
-        return self.wait() == -signal.SIGKILL
+        return None if self.wait() == -signal.SIGKILL else lived
 
     @property
     def output(self) -> str:
@@ -76,31 +82,40 @@ def lines(path: Path) -> list[str]:
     return path.read_text().split() if path.exists() else []
 
 
-def seconds_of(work: Callable[[], Answer], folder: Path) -> float:
-    """How long a copy of this process takes for it, undisturbed."""
-    start = time.monotonic()
-    alone = Forked(work, folder)
-    assert alone.wait() == 0, alone.output
-    return time.monotonic() - start
-
-
 def killed_at_work(
-    n: int, work: Callable[[str], Callable[[], Answer]], took: float, folder: Path, seed: int = 0
+    n: int, work: Callable[[str], Callable[[], Answer]], folder: Path, begun: Callable[[], bool] = lambda: True
 ) -> Iterator[tuple[str, float]]:
-    """(name, second) of n commands killed at seeded moments, spread over the `took` seconds of an undisturbed one.
+    """(name, second) of n commands killed at seeded moments, one in ten before the work has `begun`.
 
-    A command that had ended when its moment came does not count: its moment is drawn again, nearer to the start.
-    `work(name)` is the command that writes to a place of that name.
+    The others are spread over the seconds from there to the end of an undisturbed one, the first that is run. A command
+    that had ended when its moment came does not count: its moment is drawn again, over the seconds that it took.
+    `work(name)` is the command that writes to a place of that name; the undisturbed one's is `whole`.
     """
-    draw = random.Random(seed)
+
+    def until_begun(one: Forked) -> float:
+        start = time.monotonic()
+        while not begun():
+            assert os.waitpid(one.pid, os.WNOHANG)[0] == 0, one.output
+            time.sleep(0.001)
+        return time.monotonic() - start
+
+    draw = random.Random(0)
+    one = Forked(work("whole"), folder)
+    before, start = until_begun(one), time.monotonic()
+    assert one.wait() == 0, one.output
+    took = time.monotonic() - start
     for i in range(n):
-        moment = took * (i + draw.random()) / n
         for attempt in range(50):
             name = f"{i}.{attempt}"
-            if Forked(work(name), folder).kill_after(moment):
+            one = Forked(work(name), folder)
+            early = before > 0.05 and i < n / 10
+            if not early:
+                until_begun(one)
+            moment = (before if early else took) * (i + draw.random()) / n * (10 if early else 1)
+            if (lived := one.kill_after(moment)) is None:
                 yield name, moment
                 break
-            moment = draw.uniform(0, moment)
+            took = lived
         else:
             raise AssertionError("it ends faster than it can be killed")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import own_rows
 import pytest
 from command import rmeval
-from faults.forks import command, killed_at_work, lines, log_to, say, seconds_of
+from faults.forks import command, killed_at_work, lines, log_to, say
 from judge_server import JudgeServer, Says
 
 from rmeval.results import compared, read
@@ -83,11 +83,10 @@ def test_run(tiny_reward_model, tmp_path, monkeypatch):
         )  # fmt: skip
 
     work("warm")()
-    took = seconds_of(work("whole"), tmp_path / "said")
     planned = len(lines(seen))
     assert planned >= 30
     done, repeated = [], []
-    for i, _ in killed_at_work(MOMENTS, work, took, tmp_path / "said"):
+    for i, _ in killed_at_work(MOMENTS, work, tmp_path / "said", seen.exists):
         before = len(lines(seen))
         again = work(i)()
         assert again.code == 0, again.stderr
@@ -117,14 +116,13 @@ def test_judge(tmp_path):
                 "--out", tmp_path / f"out-{i}", "--store", tmp_path / f"{i}.sqlite", "-a", "engine.concurrency=4",
             )  # fmt: skip
 
-        def begun(i):
+        def asked(i):
             server.calls.clear()
             return work(i)
 
         work("warm")()
-        took = seconds_of(work("whole"), tmp_path / "said")
         done, repeated = [], []
-        for i, _ in killed_at_work(MOMENTS, begun, took, tmp_path / "said"):
+        for i, _ in killed_at_work(MOMENTS, asked, tmp_path / "said", lambda: bool(server.calls)):
             time.sleep(0.05)  # what was under way at the server ends there
             before = len(server.calls)
             again = work(i)()
@@ -157,7 +155,6 @@ def test_train(tmp_path, monkeypatch):
         return command(*flags, tmp_path / f"out-{i}")
 
     work("warm")()
-    took = seconds_of(work("whole"), tmp_path / "said")
     planned = len(lines(seen))
     assert planned >= 12
 
@@ -167,7 +164,7 @@ def test_train(tmp_path, monkeypatch):
         }
 
     done, repeated, how = [], [], []
-    for i, _ in killed_at_work(MOMENTS, work, took, tmp_path / "said"):
+    for i, _ in killed_at_work(MOMENTS, work, tmp_path / "said", seen.exists):
         out, before = tmp_path / f"out-{i}", len(lines(seen))
         ended = (out / "config.json").exists() and not (out / "checkpoints").exists()
         seen.unlink(missing_ok=True)
@@ -221,11 +218,10 @@ def test_submit(whole_runs, tmp_path):
         return command("submit", result, "--by", "us", "--submissions", tmp_path / f"subs-{i}")
 
     work("warm")()
-    took = seconds_of(work("whole"), tmp_path / "said")
-    whole = without_time(tree(tmp_path / "subs-whole"), "created")
+    whole = without_time(tree(tmp_path / "subs-warm"), "created")
     assert len(whole) == 3
     done = []
-    for i, moment in killed_at_work(MOMENTS, work, took, tmp_path / "said"):
+    for i, moment in killed_at_work(MOMENTS, work, tmp_path / "said"):
         there = [path for path in (tmp_path / f"subs-{i}").rglob("submission.json") if ".rmeval-" not in str(path)]
         done.append(f"{1000 * moment:.0f} ms{' (there)' if there else ''}")
         if there:  # whole, or not there
@@ -248,10 +244,9 @@ def test_board_build(whole_runs, tmp_path):
         return work(i)
 
     work("warm")()
-    took = seconds_of(work("whole"), tmp_path / "said")
-    whole = without_time(tree(tmp_path / "site-whole"), "built")
+    whole = without_time(tree(tmp_path / "site-warm"), "built")
     done = []
-    for i, moment in killed_at_work(MOMENTS, over_an_old_one, took, tmp_path / "said"):
+    for i, moment in killed_at_work(MOMENTS, over_an_old_one, tmp_path / "said"):
         for path in (tmp_path / f"site-{i}").rglob("*.html"):  # each page is the old one or the new one, whole
             assert path.read_text().rstrip().endswith("</html>")
         board = json.loads((tmp_path / f"site-{i}" / "leaderboard.json").read_text())

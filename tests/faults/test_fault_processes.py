@@ -225,9 +225,51 @@ def test_a_store_that_is_damaged_in_its_middle_is_named_and_left(tmp_path):
     content = bytearray(path.read_bytes())
     content[4096:] = os.urandom(len(content) - 4096)
     path.write_bytes(content)
-    with pytest.raises(UsageError, match=r"s\.sqlite.*Move it away"), Store(path) as store:
-        store.get([f"{i:03}" for i in range(300)])
+    for _ in range(2):  # opened twice, copied once
+        with pytest.raises(UsageError, match=r"s\.sqlite.*is damaged.*move it away") as said, Store(path) as store:
+            store.get([f"{i:03}" for i in range(300)])
     assert path.read_bytes()[4096:] == content[4096:]
+    [copy] = (one for one in tmp_path.glob("*.damaged-*") if not one.name.endswith("-wal"))
+    assert str(copy) in str(said.value)
+    assert copy.read_bytes()[4096:] == content[4096:]
+
+
+@pytest.mark.fault("F26")
+@pytest.mark.parametrize("damage", ["header", "emptied", "another version of the format"])
+def test_a_store_without_its_header_is_copied_and_never_made_anew(tmp_path, damage):
+    path = tmp_path / "replies.sqlite"
+    data = own_rows.pairs(tmp_path / "mine.jsonl", 4)
+    run = ("run", "length", "--suite", "pairs", "--data", data, "--out", tmp_path / "out", "--store", path)
+    with Store(path) as store:
+        store.put({"k": Reply(((1.0,),))})
+        log = path.with_name("replies.sqlite-wal").read_bytes()
+        whole = bytearray(path.read_bytes())
+    start = {"header": bytes(16), "emptied": b"", "another version of the format": whole[:44] + b"\0\0\0\x09"}[damage]
+    path.write_bytes(b"" if damage == "emptied" else start + whole[len(start) :])
+    if damage == "emptied":
+        path.with_name("replies.sqlite-wal").write_bytes(log)
+    held = path.read_bytes()
+    for _ in range(2):
+        with pytest.raises(UsageError, match="is damaged"), Store(path):
+            pass
+    assert path.read_bytes() == held
+    [copy] = (one for one in tmp_path.glob("*.damaged-*") if not one.name.endswith("-wal"))
+    assert copy.read_bytes() == held
+    if damage == "emptied":
+        assert copy.with_name(f"{copy.name}-wal").read_bytes() == log
+    for one in tmp_path.glob("replies.sqlite*"):  # what the message says to do
+        if ".damaged-" not in one.name:
+            one.rename(tmp_path / f"away-{one.name}")
+    assert rmeval(*run).code == 0
+    assert copy.exists()
+
+
+@pytest.mark.fault("F26")
+def test_a_file_that_is_no_store_is_refused_and_not_copied(tmp_path):
+    path = own_rows.pairs(tmp_path / "mine.jsonl", 4)
+    with pytest.raises(UsageError, match="not a reply store"):
+        Store(path)
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
 
 
 @pytest.mark.fault("F27")
