@@ -8,11 +8,11 @@ What this module does not know: which keys a room accepts.
 from __future__ import annotations
 
 import inspect
-import tomllib
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from rmeval import strict_toml
 from rmeval.errors import UsageError, near_miss
 
 SCOPES = ("scorer", "engine", "judge", "metric")
@@ -71,8 +71,8 @@ def _check_type(make: Callable[..., Any], scope: str, key: str, value: Any) -> N
 
 def _value(text: str) -> Any:
     try:
-        value = tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
+        value = strict_toml.loads(f"v = {text}", text)["v"]
+    except UsageError:
         return text
     return value if isinstance(value, bool | int | float | str | list) else text
 

@@ -8,13 +8,15 @@ What this module does not know: engines, rules, readers; it checks shape and lea
 
 from __future__ import annotations
 
-import tomllib
+import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from rmeval import strict_toml
 from rmeval.conventions import HeadCard, PairCard, StepsCard, TokenCard
 from rmeval.errors import UsageError, near_miss
 from rmeval.metrics.plan import Definition, MetricPlan, RuleSpec, Section
@@ -75,6 +77,20 @@ class Layout(_Strict):
     """Fields that differ from the card's own in this layout; "" takes a field of the card away."""
     values: dict[str, dict[str, str]] = {}
     """Per column, values to replace: official spelling on the left, ours on the right."""
+
+    @model_validator(mode="after")
+    def _patterns_are_sound(self) -> Layout:
+        for pattern in (self.path, *self.extract.values()):
+            try:
+                with warnings.catch_warnings(
+                    action="ignore"
+                ):  # of what a pattern may mean in years to come
+                    re.compile(pattern or "")
+            except (re.error, OverflowError, RecursionError) as fault:
+                raise ValueError(f"{str(pattern)[:60]!r} is no regular expression: {fault}") from None
+        if "" in self.files:
+            raise ValueError("an empty glob in `files`")
+        return self
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -334,12 +350,7 @@ def read_card(path: Path, model: type[Card]) -> Card:
 
     Raises `UsageError` with all faults at once: file, key, what is wrong, and the near miss of an unknown key.
     """
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such card") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
-        raise UsageError(f"{path}: not valid TOML: {fault}") from None
+    raw = strict_toml.read(path)
     try:
         return model.model_validate(raw)
     except ValidationError as fault:

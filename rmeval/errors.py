@@ -16,11 +16,19 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_LONGEST = 9000
+"""Characters of a message: twenty faults of a file and what helps."""
+
 
 class RmevalError(Exception):
     """Base of all errors with a readable message."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """The message; of one that quotes a file of strangers at length, its two ends."""
+        said = super().__str__()
+        return said if len(said) <= _LONGEST else f"{said[: _LONGEST - 1500]} ... {said[-1500:]}"
 
 
 class UsageError(RmevalError):

@@ -19,6 +19,8 @@ from rmeval.errors import UsageError
 
 MAX_LINE = 64 * 2**20
 """Bytes in one line, or in one whole JSON document that is not line-based times sixteen."""
+MAX_DEPTH = 100
+"""Lists and objects inside each other: what is made of a value is made by functions that call themselves for each."""
 _BLOCK = 2**20
 
 
@@ -34,10 +36,9 @@ def loads(text: str | bytes, where: str, *, constants: bool = False) -> Any:
     rmeval.errors.UsageError: x.json line 3: key 'a' stands twice
     """
     try:
-        if isinstance(text, bytes):
-            text = text.decode("utf-8-sig")
-        return json.loads(
-            text, parse_constant=_constant(constants), parse_float=_finite, object_pairs_hook=_object_without_twins
+        said = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+        value = json.loads(
+            said, parse_constant=_constant(constants), parse_float=_finite, object_pairs_hook=_object_without_twins
         )
     except json.JSONDecodeError as fault:
         place = f", column {fault.colno}" if "line" in where else f" line {fault.lineno}, column {fault.colno}"
@@ -48,6 +49,23 @@ def loads(text: str | bytes, where: str, *, constants: bool = False) -> Any:
         raise UsageError(f"{where}: nested too deeply") from None
     except ValueError as fault:
         raise UsageError(f"{where}: {fault}") from None
+    if said.count("[") + said.count("{") > MAX_DEPTH and is_deep(value):
+        raise UsageError(f"{where}: nested too deeply")
+    return value
+
+
+def is_deep(value: Any) -> bool:
+    """Whether lists and objects are nested beyond `MAX_DEPTH`.
+
+    >>> is_deep([[{"a": []}]])
+    False
+    """
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        inside = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
+        level = [child for children in inside for child in children if isinstance(child, dict | list)]
+    return depth > MAX_DEPTH + 1
 
 
 def open_bytes(path: Path) -> IO[bytes]:
@@ -133,6 +151,8 @@ def _items(text: str, path: Path, constants: bool) -> Iterator[tuple[int, Any]]:
             raise UsageError(f"{path} line {line}: nested too deeply") from None
         except ValueError as fault:
             raise UsageError(f"{path} line {line}: {fault}") from None
+        if is_deep(value):
+            raise UsageError(f"{path} line {line}: nested too deeply")
         yield line, value
         at, line = _skip_space(text, end, line + text.count("\n", at, end))
         if text[at : at + 1] not in {",", "]"}:

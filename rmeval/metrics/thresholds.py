@@ -119,6 +119,7 @@ def _policy(name: str, rows: Mapping[str, list[Judgement]], cuts: Mapping[str, C
         }
         parts[subset] = Aggregate((Branch(1.0, earned.formula, leaves),))
     undefined = [f"{subset}: {part.why_none}" for subset, part in parts.items() if part.why_none]
+    undefined += [] if parts else ["no examples"]
     branches = tuple(branch for part in parts.values() for branch in part.scaled(1 / len(parts)))
     whole = Aggregate((), "; ".join(undefined)) if undefined else Aggregate(branches)
     everything: list[tuple[str | None, Aggregate]] = [(None, whole), *(parts.items() if len(parts) > 1 else ())]

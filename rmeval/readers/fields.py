@@ -24,7 +24,7 @@ from rmeval.types import Message
 ROLES = ("system", "user", "assistant")
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"([^{}]*)\{(\d+)\.\.(\d+)\}([^{}]*)")
+_RANGE = re.compile(r"([^{}]*)\{(\d{1,3})\.\.(\d{1,3})\}([^{}]*)")
 _TURN = re.compile(r"\n\n(Human|Assistant):")
 _ANSWER = "\n\nAssistant:"
 

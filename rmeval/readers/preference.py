@@ -12,7 +12,6 @@ What this module does not know: files, the hub, metrics.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -35,6 +34,9 @@ from rmeval.types import Candidate, Example, Labels, Message
 
 Body: TypeAlias = tuple[tuple[Message, ...], tuple[Candidate, ...], Labels]
 """What a reader makes of a row: prompt, candidates, labels."""
+
+_MOST = 1e100
+"""Grades beyond are none: their sums and squares would overflow."""
 
 Get: TypeAlias = Callable[[str], Any]
 """The value of a role in the row at hand; None where the row may lack it and does."""
@@ -105,7 +107,9 @@ def graded_list(rows: Iterable[Row], card: SuiteCard, layout: Layout | None, see
 
     def body(get: Get) -> Body:
         prompt, responses, given = conversation(get("prompt")), get("responses"), get("grades")
-        k = len(responses) if isinstance(responses, list) else None
+        if responses is not None and not isinstance(responses, list):
+            raise BadRow("responses must be a list")
+        k = None if responses is None else len(responses)
         grades = given if isinstance(given, list) else [given] * (k or 0)
         if len(grades) < 2 or (k is not None and k != len(grades)):
             raise BadRow(f"{_count(responses)} responses and {_count(given)} grades; two or more of both are expected")
@@ -265,7 +269,7 @@ def _spellings(card: SuiteCard, name: str) -> tuple[str, ...]:
 
 
 def _grade(value: Any) -> float:
-    if isinstance(value, bool | int | float) and math.isfinite(value):
+    if isinstance(value, bool | int | float) and abs(value) < _MOST:
         return float(value)
     raise BadRow(f"a grade must be a number, or true or false, found {value!r}")
 

@@ -19,7 +19,7 @@ from rmeval.cards import Layout, SuiteCard
 from rmeval.errors import UsageError, near_miss
 from rmeval.readers.fields import BadRow, conversation, response, text_of, value_of
 from rmeval.readers.preference import Body, Get, fields_of, read_examples
-from rmeval.readers.rows import Row
+from rmeval.readers.rows import Row, faults_message, refuse
 from rmeval.types import Candidate, Labels
 
 Reading: TypeAlias = "Generator[Any, None, tuple[str, ...]]"
@@ -278,7 +278,7 @@ def mr_ben(rows: Iterable[Row], card: SuiteCard, layout: Layout | None, seed: in
         question, options = text_of(get("prompt"), "prompt"), get("options")
         prompt = conversation(f"{question}\n\n{options}" if options else question)
         verdict, named, given = get("verdict"), text_of(get("first_error"), "first_error"), get("steps")
-        if verdict not in {"correct", "incorrect"}:
+        if verdict not in ("correct", "incorrect"):  # no set: a list may stand there
             raise BadRow(f"a solution is correct or incorrect, found {verdict!r}")
         code = isinstance(given, str)
         items = _solution(given.splitlines() if code else given)
@@ -326,14 +326,21 @@ def sample_pools(rows: Iterable[Row], card: SuiteCard, layout: Layout | None, se
     fields = fields_of(card, layout)
     pools: dict[Any, list[Row]] = {}
     unanswered: Counter[str] = Counter()
+    faults = []
     for row in rows:
         values = row.values
-        key = str(value_of(fields["prompt"], values))
+        try:
+            key = str(value_of(fields["prompt"], values))
+        except BadRow as fault:
+            faults.append(f"{row.place}: {fault}")
+            continue
         pool = pools.setdefault(key, [])
         if value_of(f"{fields['answer'].removesuffix('?')}?", values) is None:
             unanswered[key] += 1
         else:
             pool.append(row)
+    if faults:
+        refuse(faults_message(f"suite {card.name!r}: {len(faults)} malformed rows", faults), faults)
     made = [
         Row({"_prompt": key, "_pool": [row.values for row in pool]}, pool[0].place if pool else f"problem {key[:40]!r}")
         for key, pool in pools.items()

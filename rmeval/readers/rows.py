@@ -44,7 +44,7 @@ def faults_message(head: str, faults: list[str]) -> str:
       line 1: no prompt
       line 7: no prompt
     """
-    lines = [head, *(f"  {fault}" for fault in faults[:MAX_FAULTS])]
+    lines = [head, *(f"  {fault}" if len(fault) < 400 else f"  {fault[:400]}..." for fault in faults[:MAX_FAULTS])]
     if len(faults) > MAX_FAULTS:
         lines.append(f"  ... and {len(faults) - MAX_FAULTS} more")
     return "\n".join(lines)

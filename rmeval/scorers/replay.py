@@ -164,7 +164,7 @@ def _verdict(item: Any, where: str) -> Verdict:
     if len(order) == 1:
         if verdict is not None and not (isinstance(verdict, str) and re.fullmatch("-1|[0-9]{1,6}", verdict)):
             raise UsageError(f'{where}: verdict {verdict!r} on one solution is no "-1", step number in quotes, or null')
-    elif verdict is not None and verdict not in allowed:
+    elif verdict is not None and (not isinstance(verdict, str) or verdict not in allowed):
         raise UsageError(f"{where}: verdict {verdict!r} is none of {', '.join(sorted(allowed))}, null")
     reason = item.get("reason")
     if reason is not None and not isinstance(reason, str):

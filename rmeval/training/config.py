@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from rmeval import strict_toml
 from rmeval.conventions import typed
 from rmeval.errors import UsageError, near_miss
 
@@ -310,14 +311,7 @@ def bt_config(**settings: Any) -> BTConfig:
 
 def read_config(path: Path, kind: Kind) -> dict[str, Any]:
     """The settings in a TOML file. Raises `UsageError` for a file that is none, and for names that are no settings."""
-    import tomllib
-
-    try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as fault:
-        raise UsageError(f"--config {path}: {fault.strerror or fault}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
-        raise UsageError(f"--config {path}: no TOML: {fault}") from None
+    found = strict_toml.read(path)
     known = CONFIGS[kind].model_fields
     for name in found:
         if name not in known:

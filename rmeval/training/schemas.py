@@ -353,7 +353,7 @@ def dialogue(row: Mapping[str, Any], fallback: str) -> Dialogue:
 
 def number(value: Any, name: str) -> float:
     """A finite number that is no truth value. Raises `BadRow`."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
         raise BadRow(f"{name!r} must be a number, found {value!r}")
     return float(value)
 
