@@ -1,7 +1,7 @@
 """TOML as strangers write it: within bounds, and every fault one message.
 
-Python's own reader has no bounds: nested deeply a document of a few kilobytes overflows the stack, and one of a megabyte
-with a key of many dots takes hours.
+Python's own reader has no bounds: nested deeply a document of a few kilobytes overflows the stack, and one of a
+megabyte with a key of many dots takes hours.
 
 What this module does not know: what the values mean.
 """
