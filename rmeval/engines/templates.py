@@ -8,10 +8,12 @@ What this module does not know: tokens; bos and eos are added by whoever tokenis
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from rmeval.progress import note
@@ -56,9 +58,13 @@ class Rendering:
 
         if self._endless:
             return None
+        if not _signals() and _may_never_return(self._tokenizer.get_chat_template(options.get("chat_template"))):
+            self._say("multiplies or raises to powers what may be large; that has no time limit in a thread: refused")
+            return None
         try:
-            with _time_limit(SECONDS):
-                return str(self._tokenizer.apply_chat_template(list(turns), tokenize=False, **options))
+            return _within(
+                SECONDS, lambda: str(self._tokenizer.apply_chat_template(list(turns), tokenize=False, **options))
+            )
         except _Endless:
             self._endless = True
             self._say(f"did not end within {SECONDS:g} seconds, and is not tried again")
@@ -80,12 +86,38 @@ class _Endless(BaseException):
     """The time is over. No `Exception`, so that nothing on the way takes it for its own."""
 
 
-@contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    """Raise `_Endless` in a block that takes longer; only the main thread can be interrupted so."""
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
-        yield
-        return
+def _within(seconds: float, work: Callable[[], str]) -> str:
+    """What `work` returns; `_Endless` where that takes longer, in whatever thread this is."""
+    return _by_a_signal(seconds, work) if _signals() else _WATCH.within(seconds, work)
+
+
+def _signals() -> bool:
+    """Whether a signal can interrupt this thread."""
+    return threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
+
+
+@lru_cache(maxsize=64)
+def _may_never_return(template: str) -> bool:
+    """Whether one operation of a template can take for ever: a power, or a product of two numbers that may have grown.
+
+    >>> _may_never_return("{{ '-' * 20 }}{{ 2 * loop.index0 }}"), _may_never_return("{{ 9 ** 9 ** 9 }}")
+    (False, True)
+    """
+    from jinja2 import Environment, TemplateSyntaxError
+
+    try:
+        tokens = [(kind, text) for _, kind, text in Environment().lex(template) if kind != "whitespace"]  # noqa: S701
+    except TemplateSyntaxError:
+        return False  # it cannot be rendered either
+    for i, token in enumerate(tokens):
+        beside = {kind for kind, _ in tokens[max(i - 1, 0) : i + 2]}
+        if token == ("operator", "**") or (token == ("operator", "*") and not beside & {"string", "integer", "float"}):
+            return True
+    return False
+
+
+def _by_a_signal(seconds: float, work: Callable[[], str]) -> str:
+    """In the main thread: a signal also ends arithmetic that takes for ever in one operation."""
 
     def over(*_: object) -> None:
         raise _Endless
@@ -93,7 +125,54 @@ def _time_limit(seconds: float) -> Iterator[None]:
     before = signal.signal(signal.SIGALRM, over)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        yield
+        return work()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+class _Watch:
+    """In any other thread: one more thread looks at the clock, and raises `_Endless` in the one that is late.
+
+    What is raised so arrives between two operations of Python, and never within one.
+    """
+
+    def __init__(self) -> None:
+        self._ends: dict[int, float] = {}
+        self._busy = threading.Event()
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def within(self, seconds: float, work: Callable[[], str]) -> str:
+        me = threading.get_ident()
+        with self._starting:
+            if self._thread is None or not self._thread.is_alive():  # it stays behind where a process is forked
+                self._thread = threading.Thread(target=self._look, name="templates", daemon=True)
+                self._thread.start()
+        late = False
+        self._ends[me] = time.monotonic() + seconds
+        self._busy.set()
+        try:
+            return work()
+        except _Endless:
+            late = True
+            raise
+        finally:
+            # whoever takes the entry out decides; where that was the clock, what it raises is on its way and is waited
+            # for, so that it meets nothing that comes after
+            if not late and self._ends.pop(me, None) is None:
+                for _ in range(10_000):
+                    time.sleep(0.001)
+
+    def _look(self) -> None:
+        while True:
+            self._busy.wait()
+            self._busy.clear()
+            while self._ends:
+                time.sleep(0.05)
+                for thread, end in list(self._ends.items()):
+                    if time.monotonic() > end and self._ends.pop(thread, None) is not None:
+                        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(_Endless))
+
+
+_WATCH = _Watch()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 import shutil
 import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import own_hub
@@ -229,14 +232,15 @@ def test_templates_stay_in_their_sandbox(checkpoint, pairs, template):
     assert "__subclasses__" not in got.stdout
 
 
+ENDLESS = [
+    "{% for i in range(99999) %}{% for i in range(99999) %}{% endfor %}{% endfor %}",
+    "{% set x = 7 ** 99999999 %}",
+    "{% set n = namespace(x=7) %}{% for i in range(60) %}{% set n.x = n.x * n.x %}{% endfor %}",
+]
+
+
 @pytest.mark.fault("F7")
-@pytest.mark.parametrize(
-    "endless",
-    [
-        "{% for i in range(99999) %}{% for i in range(99999) %}{% endfor %}{% endfor %}",
-        "{% set x = 7 ** 99999999 %}",
-    ],
-)
+@pytest.mark.parametrize("endless", ENDLESS[:2])
 def test_templates_that_do_not_end_are_ended(checkpoint, pairs, endless, monkeypatch):
     from rmeval.engines import templates
 
@@ -246,6 +250,59 @@ def test_templates_that_do_not_end_are_ended(checkpoint, pairs, endless, monkeyp
     assert got.code == 3, got.stderr
     assert got.stderr.count("did not end within 0.2 seconds") == 1  # one text waited for, not sixteen
     assert "16 template_refused" in got.document["withheld"]
+
+
+def in_a_thread(work):
+    """What `work` returns in another thread than the main one."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(work).result()
+
+
+@pytest.mark.fault("F7")
+@pytest.mark.parametrize("endless", ENDLESS)
+def test_templates_that_do_not_end_are_ended_in_any_thread(checkpoint, monkeypatch, capsys, endless):
+    from transformers import AutoTokenizer
+
+    from rmeval.engines import templates
+
+    with_template(checkpoint, endless + tiny.CHATML)
+    monkeypatch.setattr(templates, "SECONDS", 0.2)
+    rendering = templates.Rendering(AutoTokenizer.from_pretrained(checkpoint))
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    start = time.monotonic()
+    assert in_a_thread(lambda: [rendering.text(turns) for _ in range(3)]) == [None] * 3
+    assert time.monotonic() - start < 5
+    said = capsys.readouterr().err
+    assert ("did not end within 0.2 seconds" in said) != ("no time limit in a thread" in said)
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.fault("F7")
+def test_threads_render_at_once_and_only_the_late_one_is_ended(checkpoint, monkeypatch):
+    from transformers import AutoTokenizer
+
+    from rmeval.engines import templates
+
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    monkeypatch.setattr(templates, "SECONDS", 0.3)
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    wanted = templates.Rendering(tokenizer).text(turns)
+    rendering = templates.Rendering(tokenizer)  # one for all: renderings are shared by threads
+
+    def honest():
+        until = time.monotonic() + 0.6
+        while time.monotonic() < until:
+            assert rendering.text(turns) == wanted
+
+    def late():
+        with contextlib.suppress(templates._Endless):
+            templates._within(0.2, lambda: str(any(x for x in iter(int, 1))))
+            raise AssertionError("it ended")
+
+    with ThreadPoolExecutor(max_workers=6) as pool:
+        for done in [pool.submit(one) for one in (honest, late, honest, late, honest, late)]:
+            done.result()
+    assert not templates._WATCH._ends
 
 
 @pytest.mark.fault("F8")
