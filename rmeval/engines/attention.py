@@ -20,7 +20,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from rmeval.engines import kernels
 from rmeval.engines.cpu_attention import Block, attend
+from rmeval.engines.kernels import NotShareableError
 from rmeval.engines.prefix_tree import Packed
 
 NAMES = {"sdpa": "rmeval_tree", "eager": "rmeval_tree_plain"}
@@ -29,15 +31,13 @@ NAMES = {"sdpa": "rmeval_tree", "eager": "rmeval_tree_plain"}
 _PACKED: ContextVar[Pass | None] = ContextVar("packed", default=None)
 
 
-class NotShareableError(Exception):
-    """The model does not attend in a way that packed rows can follow."""
-
-
 @dataclass(slots=True)
 class Pass:
     """Forward passes over one packed row, part by part."""
 
     packed: Packed
+    kernel: str = "pieces"
+    """One of `rmeval.engines.kernels`."""
     start: int = 0
     end: int = 0
     """The part under way."""
@@ -97,9 +97,9 @@ def give_up(model: Any) -> None:
 
 
 @contextmanager
-def over(packed: Packed) -> Iterator[Pass]:
+def over(packed: Packed, kernel: str = "pieces") -> Iterator[Pass]:
     """Passes inside are over this packed row."""
-    under_way = Pass(packed, end=packed.length)
+    under_way = Pass(packed, kernel, end=packed.length)
     token = _PACKED.set(under_way)
     try:
         yield under_way
@@ -117,6 +117,9 @@ def _masks(had: str) -> Any:
         if under_way is None:
             return plain(*args, **given)
         rule, device = given["mask_function"], given["device"]
+        if under_way.kernel != "pieces":
+            part = under_way.start, under_way.end
+            return kernels.row(under_way.kernel, under_way.packed, part, rule, device)
         additive = given.get("dtype") if had == "eager" else None
         return _Masks(tuple(_pieces(under_way, rule, device, additive)))
 
@@ -172,6 +175,11 @@ def _attention(had: str) -> Any:
         under_way = _PACKED.get()
         if under_way is None:
             return inner(module, query, key, value, attention_mask, **given)
+        if isinstance(attention_mask, kernels.Row):
+            whole = attention_mask.attend(query, *_with_kept(under_way, key, value), given)
+            _keep(under_way, key, value)
+            under_way.attended += 1
+            return whole, None
         if not isinstance(attention_mask, _Masks):
             raise NotShareableError("a layer makes its own mask")
         both = ((1, key), (2, value))
@@ -189,6 +197,16 @@ def _attention(had: str) -> Any:
         return torch.cat(found, dim=1), None
 
     return attention
+
+
+def _with_kept(under_way: Pass, key: Any, value: Any) -> tuple[Any, Any]:
+    """Keys and values of this part, after those that it shares with the one before."""
+    import torch
+
+    if not under_way.start or under_way.packed.open_at(under_way.start) is None:
+        return key, value
+    _, keys, values = under_way.kept[under_way.attended]
+    return torch.cat([keys, key], dim=2), torch.cat([values, value], dim=2)
 
 
 def _part(under_way: Pass, which: int, whole: Any, wanted: slice) -> Any:

@@ -23,6 +23,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
+from rmeval.engines import budget
 from rmeval.engines.checkpoint import Checkpoint
 from rmeval.engines.prepacked import pack, prepack
 from rmeval.engines.states import States, padded
@@ -33,6 +34,8 @@ SELF_CHECK = {"float32": 1e-3, "bfloat16": 0.25, "float16": 0.05}
 """Largest accepted difference between our reading and the model class's own forward, by dtype."""
 _AT_ONCE = 512
 """Places whose logits over a whole vocabulary are held at one time."""
+_WHOLE = 1 << 14
+"""Tokens of a pass by a model's own forward on a GPU: what it holds beside hidden states is its own affair."""
 
 
 class Reader:
@@ -48,11 +51,15 @@ class Reader:
         bos: int,
         most: int = 1 << 14,
         share: bool = False,
+        measure: bool = False,
     ) -> None:
-        """`bos` opens the text of the self-check; `most` and `share` are for `rmeval.engines.states`."""
+        """`bos` opens the text of the self-check; `most` and `share` are for `rmeval.engines.states`.
+
+        `measure` lowers `most` to what a GPU's free memory holds once the weights are there.
+        """
         self.checkpoint = checkpoint
         self.dtype, self.device, self.attention, self.bos = dtype, device, attention, bos
-        self.most, self.share = most, share
+        self.most, self.share, self.measure = most, share, measure
         self.path = "not loaded"
 
     def release(self) -> None:
@@ -86,7 +93,20 @@ class Reader:
                     f"{self.checkpoint.name}: texts of a prompt group cannot share what they begin with: "
                     f"{self.states.why}. Run again with -a engine.share=false"
                 )
+        if self.measure:
+            self.most = self._measured(self._head(model)) if self._split else min(self.most, _WHOLE)
         return model
+
+    def _measured(self, head: Callable[[Any], Any]) -> int:
+        """Tokens of a pass that the GPU's memory holds beside the weights, which are there."""
+
+        def read(hidden: Any) -> None:
+            for part in hidden.split(_AT_ONCE):
+                head(part).float().log_softmax(dim=-1)  # what most is held for, whether or not it is asked for
+
+        small, large = (self.states.needs(tokens, read) for tokens in budget.PROBES)
+        self.states.most = budget.affordable(self.states.most, budget.free(self.device), small, large)
+        return self.states.most
 
     @property
     def facts(self) -> dict[str, JSON]:
@@ -96,7 +116,9 @@ class Reader:
         return {
             "layout": self._layout(),
             **({"drift": self.states.drift} if self.states.drift is not None else {}),
-            "attention": self.states.attention,
+            "attention": self._attention(),
+            **({"attention_tried": dict(self.states.tried)} if self.states.tried else {}),
+            **({"pass_tokens": self.states.most} if self.measure else {}),
             "linear": f"oneDNN, laid out once ({self._packed} layers)" if self._packed else "torch",
         }
 
@@ -106,6 +128,12 @@ class Reader:
         if not self.share:
             return "padded"
         return f"padded: {self.states.why}" if self.states.why else "prefix tree"
+
+    def _attention(self) -> str:
+        """The attention that the class takes and, where there was a choice, what attends to packed rows."""
+        states = self.states
+        chosen = states.shares and (states.tried or states.kernel != "pieces")
+        return f"{states.attention}, packed rows by {states.kernel}" if chosen else states.attention
 
     def read(
         self,

@@ -8,6 +8,9 @@
 Before the first text is read, seeded texts are computed both ways, each alone in the padded one. Where they differ by
 more than `TOLERANCE`, or the model's code cannot be followed, every text is padded, and `why` says so.
 
+On a GPU, kernels that attend to a packed row at once are tried as well (`rmeval.engines.kernels`), and of those that
+agree the fastest is kept. One that fails later gives way to what the model had, which is said.
+
 Out of memory, the largest pass is halved for good and what it held is tried again, a single text excepted.
 
 What this module does not know: heads, requests, scores.
@@ -18,11 +21,12 @@ from __future__ import annotations
 import inspect
 import math
 import random
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rmeval.engines import attention
+from rmeval.engines import attention, budget, kernels
 from rmeval.engines.checkpoint import Checkpoint
 from rmeval.engines.prefix_tree import Packed, pack
 from rmeval.progress import note
@@ -34,6 +38,8 @@ _WINDOW = 1024
 
 _AT_ONCE = 1024
 """Tokens whose activations a CPU's caches still hold; shared keys and values are kept from part to part."""
+_TIMED = 8192
+"""Tokens of the passes that kernels are timed on."""
 _ATTEND = {"full_attention", "sliding_attention", "chunked_attention"}
 """Kinds of layers that see nothing but the tokens of their own text."""
 
@@ -63,12 +69,28 @@ class States:
         """Why texts are padded; empty where they share."""
         self.drift: float | None = None
         """Largest difference between the two ways in what the head gives for the texts of the check."""
+        self.kernel = "pieces"
+        """What attends to packed rows, see `rmeval.engines.kernels`."""
+        self.tried: dict[str, str] = {}
+        """What came of each kernel, in words, where there was a choice."""
 
     def at(self, rows: Sequence[list[int]], places: Sequence[Sequence[int]], groups: Sequence[str]) -> Any:
         """Hidden states [places, width] at all places that there are, row by row, in the weights' dtype.
 
         A negative place is none. Rows of one group, other than "", share what they begin with alike.
         """
+        try:
+            return self._found(rows, places, groups)
+        except (RuntimeError, kernels.NotShareableError) as fault:
+            if self.kernel == "pieces" or out_of_memory(fault):
+                raise
+            self.tried[self.kernel] = f"failed: {_said(fault)}"
+            note(f"attention by {self.kernel} failed ({_said(fault)}): piece by piece from here on")
+        self.kernel = "pieces"
+        return self._found(rows, places, groups)
+
+    def _found(self, rows: Sequence[list[int]], places: Sequence[Sequence[int]], groups: Sequence[str]) -> Any:
+        """What `at` gives, by the kernel that is set."""
         import torch
 
         kept = [[p for p in row if p >= 0] for row in places]
@@ -78,14 +100,17 @@ class States:
             try:
                 for one in self._passes(rows, groups, todo):
                     found.update(self._run(one, rows, kept))
-            except torch.cuda.OutOfMemoryError:
-                if one.packed is None and len(one.texts) == 1:
+            except RuntimeError as fault:
+                if not out_of_memory(fault) or (one.packed is None and len(one.texts) == 1):
                     raise
                 if one.packed is not None and one.packed.cuts(self.most) == one.packed.cuts(0):
                     raise  # each part is one text, or what a group shares
-                torch.cuda.empty_cache()
-                self.most = max(1, min(self.most, one.size) // 2)
-                note(f"out of memory with {one.size:,} tokens at once: at most {self.most:,} from here on")
+            else:
+                continue
+            # outside of the handler, whose fault holds on to what the pass had in memory
+            torch.cuda.empty_cache()
+            self.most = max(1, min(self.most, one.size) // 2)
+            note(f"out of memory with {one.size:,} tokens at once: at most {self.most:,} from here on")
         return torch.cat([found[i] for i in wanted])
 
     def _at_once(self) -> int:
@@ -109,7 +134,8 @@ class States:
         """Hidden states [its places, width] of each text of a pass."""
         import torch
 
-        with torch.inference_mode():
+        # what torch compiles works on no tensors of inference mode
+        with torch.inference_mode(self.kernel == "pieces"), torch.no_grad():
             if one.packed is None:
                 ids, mask = padded([rows[i] for i in one.texts], self.device)
                 hidden = self.body(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
@@ -117,7 +143,7 @@ class States:
             ids = one.packed.ids([rows[i] for i in one.of])
             positions = one.packed.positions()
             parts = []
-            with attention.over(one.packed) as under_way:
+            with attention.over(one.packed, self.kernel) as under_way:
                 for start, end in one.packed.cuts(self._at_once()):
                     under_way.start, under_way.end, under_way.attended = start, end, 0
                     part = _index([ids[start:end]], self.device)
@@ -127,7 +153,7 @@ class States:
                     parts.append(self.body(input_ids=part, position_ids=places, **given).last_hidden_state[0])
                     layers = self.body.config.get_text_config().num_hidden_layers
                     if under_way.attended != layers:
-                        raise attention.NotShareableError(f"{layers - under_way.attended} of {layers} do not attend")
+                        raise kernels.NotShareableError(f"{layers - under_way.attended} of {layers} do not attend")
             hidden = torch.cat(parts)
             found = {}
             for text, shared, start, goes_on in one.packed.offsets():
@@ -139,50 +165,122 @@ class States:
 
     def share(self, head: Callable[[Any], Any]) -> None:
         """Have texts share their beginnings if both ways agree; `head` gives numbers for hidden states."""
-        try:
-            self._try(head)
-        except attention.NotShareableError as fault:
-            self.why = str(fault)
-        except (TypeError, ValueError, IndexError, KeyError, AttributeError, RuntimeError) as fault:
-            # model code that we do not know may fail in any way on what it was not written for
-            self.why = f"its code cannot be followed ({type(fault).__name__})"
-        self.shares = not self.why
+        drifts: dict[str, float | None] = {}
+        faults: dict[str, str] = {}
+        alone: Any = None
+        for kernel in kernels.offered(self.device):
+            self.kernel, self.drift = kernel, None
+            try:
+                alone = self._alone() if alone is None else alone
+                self._try(head, alone)
+            except kernels.NotShareableError as fault:
+                faults[kernel] = str(fault)
+            except Exception as fault:  # noqa: BLE001 - model code and compilers that we do not know may fail in any way
+                faults[kernel] = f"its code cannot be followed ({type(fault).__name__})"
+            drifts[kernel] = self.drift
+        able = [kernel for kernel in drifts if kernel not in faults]
+        self.shares, self.why = bool(able), "" if able else next(iter(faults.values()))
+        self.kernel = self._fastest(able) if able else next(iter(drifts))
+        self.drift = drifts[self.kernel]
+        self.tried |= faults if len(drifts) > 1 else {}
         if self.why:
             attention.give_up(self.body)
             note(f"texts of a prompt group do not share what they begin with: {self.why}")
 
-    def _try(self, head: Callable[[Any], Any]) -> None:
+    def _alone(self) -> Any:
+        """Hidden states of the texts of the check, each by itself."""
         import torch
 
-        self.why, self.shares = "", False
         if "position_ids" not in inspect.signature(self.body.forward).parameters:
-            raise attention.NotShareableError("its code takes no positions")
+            raise kernels.NotShareableError("its code takes no positions")
+        self.why, self.shares = "", False
+        rows, _ = self._texts()
+        return torch.cat([self._found([row], [at], [""]) for row, at in zip(rows, _checked(rows), strict=True)])
+
+    def _try(self, head: Callable[[Any], Any], alone: Any) -> None:
+        """Compute the texts of the check side by side, by one kernel. Raises `NotShareableError` where they differ."""
+        import torch
+
+        attention.adopt(self.body)
+        self.shares = True
         rows, groups = self._texts()
-        places = [range(len(row)) if len(row) < 64 else [len(row) - 1] for row in rows]
+        shared = self._found(rows, _checked(rows), groups)
         with torch.inference_mode():
-            alone = torch.cat([self.at([row], [at], [""]) for row, at in zip(rows, places, strict=True)])
-            attention.adopt(self.body)
-            self.shares = True
-            shared = self.at(rows, places, groups)
             given = head(alone).float(), head(shared).float()
             apart = (shared.float() - alone.float()).norm(dim=-1) / alone.float().norm(dim=-1)
         worst, drift = float(apart.max()), float((given[0] - given[1]).abs().max())
         if math.isnan(worst):  # broken weights: every score will be counted as non_finite
-            raise attention.NotShareableError("its hidden states are no numbers")
+            raise kernels.NotShareableError("its hidden states are no numbers")
         self.drift = drift
         if worst > TOLERANCE[self.dtype]:
-            raise attention.NotShareableError(f"the two ways differ by {worst:.1e}")
+            raise kernels.NotShareableError(f"the two ways differ by {worst:.1e}")
+
+    def _fastest(self, able: Sequence[str]) -> str:
+        """The kernel that takes the least time on seeded prompt groups, after two passes that do not count."""
+        if len(able) == 1:
+            return able[0]
+        seconds: dict[str, float] = {}
+        for kernel in able:
+            self.kernel = kernel
+            try:
+                # a second size has what is compiled take any
+                taken = [self._seconds(size) for size in (_TIMED // 2, _TIMED, _TIMED, _TIMED, _TIMED)]
+            except Exception as fault:  # noqa: BLE001 - as above
+                self.tried[kernel] = _said(fault)
+                continue
+            seconds[kernel] = min(taken[2:])
+            self.tried[kernel] = f"{1000 * seconds[kernel]:.1f} ms"
+        return min(seconds, key=seconds.__getitem__) if seconds else able[0]
+
+    def _seconds(self, tokens: int) -> float:
+        """Seconds of a pass over prompt groups of about so many tokens."""
+        import torch
+
+        rows, groups = self.sample(tokens)
+        start = time.perf_counter()
+        self._found(rows, [[len(row) - 1] for row in rows], groups)
+        if self.device.startswith("cuda"):
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter() - start
+
+    def sample(self, tokens: int) -> tuple[list[list[int]], list[str]]:
+        """Seeded groups of four texts with a prompt in common, of about so many tokens, and their groups."""
+        config = self.body.config.get_text_config()
+        prompt, more = (min(n, getattr(config, "max_position_embeddings", n) // 4) for n in (300, 250))
+        rows, groups = [], []
+        drawn = self._drawn()
+        for group in range(max(1, min(tokens, self.most) // (prompt + 4 * more))):
+            start = drawn(prompt)
+            rows += [start + drawn(more) for _ in range(4)]
+            groups += [str(group)] * 4
+        return rows, groups
+
+    def needs(self, tokens: int, head: Callable[[Any], Any]) -> tuple[int, int]:
+        """(Tokens, bytes) of a pass over about so many tokens and of the head after it, on a GPU."""
+        import torch
+
+        rows, groups = self.sample(tokens)
+        size = sum(one.size for one in self._passes(rows, groups, range(len(rows))))
+
+        def run() -> None:
+            with torch.inference_mode():
+                head(self.at(rows, [range(len(rows[0])), *([len(row) - 1] for row in rows[1:])], groups))
+
+        return size, budget.peak(self.device, run)
+
+    def _drawn(self) -> Callable[[int], list[int]]:
+        """What draws seeded tokens."""
+        size = self.body.get_input_embeddings().num_embeddings
+        drawn = random.Random(0)  # noqa: S311 - must repeat
+        return lambda n: [drawn.randrange(size) for _ in range(n)]
 
     def _texts(self) -> tuple[list[list[int]], list[str]]:
         """Texts of the check and their groups: one shared token, none to go on with, more than a window."""
         config = self.body.config.get_text_config()
-        size = self.body.get_input_embeddings().num_embeddings
-        drawn = random.Random(0)  # noqa: S311 - must repeat
-
-        def tokens(n: int) -> list[int]:
-            return [drawn.randrange(size) for _ in range(n)]
-
+        tokens = self._drawn()
         shapes = [(1, (5, 0, 9)), (21, (8, 3))]
+        if self.device != "cpu":  # across the blocks that kernels compute at once
+            shapes.append((150, (140, 3, 290)))
         window = getattr(config, "sliding_window", None)
         if window and (window <= _WINDOW or self.device != "cpu"):
             shapes.append((window + 7, (4, 6)))
@@ -192,6 +290,25 @@ class States:
             rows += [start + tokens(n) for n in branches]
             groups += [str(name)] * len(branches)
         return rows, groups
+
+
+def out_of_memory(fault: Exception) -> bool:
+    """Whether a GPU's memory did not suffice; its libraries say so in words of their own."""
+    import torch
+
+    said = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
+    return isinstance(fault, torch.cuda.OutOfMemoryError) or any(words in str(fault) for words in said)
+
+
+def _said(fault: Exception) -> str:
+    """A fault in one line."""
+    lines = str(fault).strip().splitlines()
+    return f"{type(fault).__name__}: {lines[0][:120]}" if lines else type(fault).__name__
+
+
+def _checked(rows: Sequence[list[int]]) -> list[Sequence[int]]:
+    """Where the texts of the check are compared: everywhere in short ones, at the end of others."""
+    return [range(len(row)) if len(row) < 64 else [len(row) - 1] for row in rows]
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from rmeval.engines.checkpoint import Checkpoint
 from rmeval.engines.encoding import NOWHERE, Encoded, Encoder, Kept
 from rmeval.engines.hygiene import lint
 from rmeval.engines.reading import SELF_CHECK, Reader
-from rmeval.engines.states import cannot_share
+from rmeval.engines.states import cannot_share, out_of_memory
 from rmeval.engines.truncation import cut, cut_officially
 from rmeval.engines.writing import WRITING, Written, write
 from rmeval.errors import CheckFailed, ResourceError, UsageError
@@ -40,6 +40,10 @@ Lint = Literal["error", "warn"]
 
 READING = 1
 """Goes into the fingerprint: raise it when the same weights and text would be read differently."""
+
+BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}
+"""Tokens of a batch by device, any other having 16,384, unless `engine.batch_tokens` says otherwise. On a GPU, passes
+have as many tokens as memory is found to hold once the weights are there; on a CPU, as many as its caches hold."""
 
 WRITTEN_TOKENS = 32768
 """Padded tokens of a batch that is written, those to come included, unless `engine.batch_tokens` says otherwise."""
@@ -69,7 +73,7 @@ class TransformersEngine:
     ) -> None:
         """Options as in `-a engine.NAME=VALUE`.
 
-        `batch_tokens` counts the tokens of a pass, padding included; `batch_size` texts. `share=false` computes what
+        `batch_tokens` counts the tokens of a batch, padding included; `batch_size` texts. `share=false` computes what
         the texts of a prompt group begin with alike for each of them.
         """
         import torch
@@ -91,7 +95,8 @@ class TransformersEngine:
         self.lint: Lint = lint
         self.max_length = self._own_limit = max_length or checkpoint.max_length(self.tokenizer)
         self._preset: tuple[str, str] | None = None
-        self.batch_tokens = batch_tokens or (2048 if self.device == "cpu" else 16384)
+        self.batch_tokens = batch_tokens or BATCH_TOKENS.get(self.device.partition(":")[0], 16384)
+        self._measure = batch_tokens is None and self.device.startswith("cuda")
         self._written_tokens = batch_tokens or WRITTEN_TOKENS
         self.batch_size, self._rows = batch_size or 256, batch_size
         self.attention = attention
@@ -121,6 +126,7 @@ class TransformersEngine:
             bos=bos,
             most=self.batch_tokens,
             share=self.shares,
+            measure=self._measure,
         )
 
     @cached_property
@@ -259,22 +265,23 @@ class TransformersEngine:
             if way[1] == "text":
                 return self._write(requests, found)
             values = self._read(found, way, [request.group for request in requests])
-        except torch.cuda.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            if len(requests) == 1:
-                return [Reply(reason="engine_error", n_tokens=len(found[0].ids))]
-            half = len(requests) // 2
-            if len(requests) not in self._too_many:
-                self._too_many.add(len(requests))
-                note(f"out of memory with {len(requests)} texts at once: trying {half}")
-            return self.run(requests[:half]) + self.run(requests[half:])
+            return [self._reply(one, value, way) for one, value in zip(found, values, strict=True)]
         except (MemoryError, RuntimeError) as fault:
-            if isinstance(fault, MemoryError) or "allocate memory" in str(fault):
-                raise ResourceError(
-                    "out of memory: lower -a engine.batch_tokens and run the same command again"
-                ) from None
-            raise
-        return [self._reply(one, value, way) for one, value in zip(found, values, strict=True)]
+            if not out_of_memory(fault):
+                if isinstance(fault, MemoryError) or "allocate memory" in str(fault):
+                    raise ResourceError(
+                        "out of memory: lower -a engine.batch_tokens and run the same command again"
+                    ) from None
+                raise
+        # outside of the handler, whose fault holds on to what the batch had in memory
+        torch.cuda.empty_cache()
+        if len(requests) == 1:
+            return [Reply(reason="engine_error", n_tokens=len(found[0].ids))]
+        half = len(requests) // 2
+        if len(requests) not in self._too_many:
+            self._too_many.add(len(requests))
+            note(f"out of memory with {len(requests)} texts at once: trying {half}")
+        return self.run(requests[:half]) + self.run(requests[half:])
 
     def _reply(self, one: Encoded, values: list[list[float]], way: _Way) -> Reply:
         """What was read of one text. Weights that are broken give no log-probability of any token."""
