@@ -176,12 +176,13 @@ class States:
             except kernels.NotShareableError as fault:
                 faults[kernel] = str(fault)
             except Exception as fault:  # noqa: BLE001 - model code and compilers that we do not know may fail in any way
-                faults[kernel] = f"its code cannot be followed ({type(fault).__name__})"
+                why = type(fault).__name__ if kernel == "pieces" else _said(fault)
+                faults[kernel] = f"its code cannot be followed ({why})"
             drifts[kernel] = self.drift
         able = [kernel for kernel in drifts if kernel not in faults]
         self.shares, self.why = bool(able), "" if able else next(iter(faults.values()))
-        self.kernel = self._fastest(able) if able else next(iter(drifts))
-        self.drift = drifts[self.kernel]
+        self.kernel = self._fastest(able) if able else "pieces"
+        self.drift = drifts[self.kernel if able else next(iter(drifts))]
         self.tried |= faults if len(drifts) > 1 else {}
         if self.why:
             attention.give_up(self.body)

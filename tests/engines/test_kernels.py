@@ -14,6 +14,7 @@ import pytest
 import tiny
 import torch
 from test_prefix_tree import groups, one_by_one, requests, words
+from torch._dynamo.utils import counters
 from torch.nn.attention import flex_attention as torch_flex
 
 from rmeval.engines import budget, kernels, states
@@ -270,6 +271,7 @@ def test_a_probe_costs_what_it_costs_whatever_its_size():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # torch's compiler has some of its own
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for a CPU by g++")
 @pytest.mark.parametrize("kind", ["llama", "gemma2", "mistral"])
 def test_flex_compiled_scores_the_same(tmp_path, kind, force, monkeypatch):
@@ -286,10 +288,13 @@ def test_flex_compiled_scores_the_same(tmp_path, kind, force, monkeypatch):
     for most in (None, 150):
         engine = TransformersEngine(Checkpoint(str(folder)), batch_tokens=most)
         assert scores(engine, cases) == pytest.approx(alone, abs=1e-5)
-        assert engine.reader.states.kernel == "flex", engine.describe()
+        told = engine.describe()
+        assert (told["layout"], told["attention"].partition(" by ")[2]) == ("prefix tree", "flex")
+    assert counters["stats"]["unique_graphs"] > 0
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("kind", ["llama", "mistral", "gemma2"])
 @pytest.mark.parametrize("kernel", ["pieces", "flex", "varlen"])
@@ -302,5 +307,6 @@ def test_on_a_gpu_each_kernel_scores_what_the_model_does(tmp_path, kind, kernel,
     dtype, near = ("bfloat16", 0.1) if kernel == "varlen" else ("float32", 1e-4)
     engine = TransformersEngine(Checkpoint(str(folder)), device="cuda", dtype=dtype)
     assert scores(engine, groups()) == pytest.approx(alone, abs=near * max(map(abs, alone)))
-    assert engine.reader.states.kernel == kernel, engine.describe()
+    assert engine.describe()["layout"] == "prefix tree"
+    assert engine.reader.states.kernel == kernel
     assert 1 <= engine.describe()["pass_tokens"] <= 65536
