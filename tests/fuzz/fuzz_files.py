@@ -1,0 +1,35 @@
+"""Cases as files, for parsers that read one."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from fuzz_mutations import as_bytes
+
+
+@cache
+def folder() -> Path:
+    """A folder of this process, gone at its end."""
+    # in memory where the system has such a place: a file per case takes longer than most parsers do
+    memory = Path("/dev/shm")
+    made = Path(tempfile.mkdtemp(prefix="rmeval-fuzz-", dir=memory if memory.is_dir() else None))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
+
+
+def written(case: str, name: str) -> Path:
+    """The file of a case; the next case of this name is written over it."""
+    path = _path(name)
+    path.write_bytes(as_bytes(case))
+    return path
+
+
+@cache
+def _path(name: str) -> Path:
+    path = folder() / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,10 @@
+"""All parsers under fuzz."""
+
+from __future__ import annotations
+
+import fuzz_cards as cards
+import fuzz_judges as judges
+import fuzz_rows as rows
+from fuzz_driving import Target
+
+TARGETS: tuple[Target, ...] = (*cards.TARGETS, *rows.TARGETS, *judges.TARGETS)
