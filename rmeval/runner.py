@@ -83,11 +83,20 @@ def run(
     else:
         judgements = _converse(examples, scorer, _Desk(engine, store, counts, title, texts), by_step)
     reasons = Counter(reason for j in judgements for reason in reasons_of(j))
-    counts.truncated = sum(sum(j.truncated) for j in judgements)
-    counts.refused = reasons["refused"]
-    counts.unparsed = sum(reasons[reason] for reason in UNREAD - {"refused"})
-    counts.errors = sum(n for reason, n in reasons.items() if reason not in UNREAD)
+    for name, n in missed(judgements).items():
+        setattr(counts, name, n)
     return Outcome(judgements, counts, time.monotonic() - start, dict(reasons), tuple(texts))
+
+
+def missed(judgements: Sequence[Judgement]) -> dict[str, int]:
+    """The counts of a result that follow from its samples: `truncated`, `refused`, `unparsed`, `errors`."""
+    reasons = Counter(reason for j in judgements for reason in reasons_of(j))
+    return {
+        "truncated": sum(sum(j.truncated) for j in judgements),
+        "refused": reasons["refused"],
+        "unparsed": sum(reasons[reason] for reason in UNREAD - {"refused"}),
+        "errors": sum(n for reason, n in reasons.items() if reason not in UNREAD),
+    }
 
 
 def plan(

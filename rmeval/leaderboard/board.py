@@ -63,6 +63,8 @@ class BoardCard(BaseModel):
     title: str = Field(default="rmeval board", max_length=200)
     most_unread: float = Field(default=0.05, ge=0, le=1)
     """Share of a judge's answers that refuse or hold no verdict, above which it is shown but not ranked."""
+    least_examples: int = Field(default=10, ge=1)
+    """Examples below which an entry is shown but not ranked: intervals and tests of so few say nothing."""
 
 
 def build(
@@ -95,7 +97,7 @@ def build(
     used: dict[str, list[str]] = {}
     for name, entries in found.best.items():
         suite = load_suite(name)
-        made, standing, ranked = _suite_board(suite, entries, shelf, card.most_unread)
+        made, standing, ranked = _suite_board(suite, entries, shelf, card)
         shown |= {_entry_of(held).file: held for held in entries}
         by_file = {_entry_of(held).file: held for held in ranked}
         best = [by_file[entry.file] for entry in made.entries if entry.rank][:MOST]
@@ -128,13 +130,13 @@ def build(
 
 
 def _suite_board(
-    suite: Suite, entries: Sequence[Held], shelf: Shelf, most_unread: float
+    suite: Suite, entries: Sequence[Held], shelf: Shelf, limits: BoardCard
 ) -> tuple[SuiteBoard, Standing | None, list[Held]]:
     """(the suite's part of the board, how its ranked entries stand, and which those are)."""
     card = suite.card
     paths = {id(held.sheet): held.path for held in entries}
     known = Known(shelf.frames, shelf.layouts, lambda sheet: results.load_result(paths[id(sheet)]).judgements)
-    notes = _of_one_draw({held.path: _note(held.sheet, most_unread) for held in entries}, entries, known)
+    notes = _of_one_draw({held.path: _note(held.sheet, limits) for held in entries}, entries, known)
     ranked = [held for held in entries if not notes[held.path]]
     first = entries[0].sheet
     sign = 1 if first.higher_is_better else -1
@@ -175,12 +177,14 @@ def _suite_board(
     return board, standing, ranked
 
 
-def _note(sheet: Sheet, most_unread: float) -> str:
+def _note(sheet: Sheet, limits: BoardCard) -> str:
     """Why an entry is not ranked, whatever the others are; empty where it may be."""
     if sheet.note:
         return sheet.note
-    if sheet.unread > most_unread:
-        why = f"{sheet.unread:.1%} of the judge's answers refuse or hold no verdict (limit {most_unread:.1%})"
+    if sheet.examples < limits.least_examples:
+        return f"not ranked: too few examples: {sheet.examples}, where a rank needs {limits.least_examples}"
+    if sheet.unread > limits.most_unread:
+        why = f"{sheet.unread:.1%} of the judge's answers refuse or hold no verdict (limit {limits.most_unread:.1%})"
         return f"not ranked: {why}"
     entry = sheet.entry
     assert entry is not None

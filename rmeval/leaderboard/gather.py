@@ -26,6 +26,7 @@ import numpy as np
 
 from rmeval import samples
 from rmeval.errors import UsageError
+from rmeval.leaderboard.intake import ahead_of_time
 from rmeval.leaderboard.shape import Excluded
 from rmeval.leaderboard.sheet import Measured, Sheet, Submitted, measured
 from rmeval.leaderboard.shelf import Shelf
@@ -285,8 +286,9 @@ def _newest(own: Sequence[Held], sent: Sequence[Held]) -> tuple[dict[str, list[H
     left_out = []
     for held in (*own, *sent):
         sheet = held.sheet
-        if sheet.unfit:
-            left_out.append(excluded(held, sheet.unfit))
+        # what is yet to come is looked at each time: a day later it may be fit
+        if why := sheet.unfit or ahead_of_time(sheet.created):
+            left_out.append(excluded(held, why))
             continue
         key = sheet.suite, sheet.model
         other = latest.get(key)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from rmeval import results
@@ -47,6 +48,18 @@ def neighbours(submissions: Path, suite: str, but: Path | None = None) -> list[R
             with contextlib.suppress(UsageError):
                 found.append(open_submission(one.parent).view)
     return found
+
+
+def ahead_of_time(created: str, now: datetime | None = None) -> str:
+    """Why a time at which something says it was made cannot be; empty where it can. Clocks may be a day apart.
+
+    The newest result of a model stands for it, so one of the year 2099 would stand for ever.
+    """
+    try:
+        made = datetime.strptime(created, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return f"{created} is no time"
+    return f"made at {created}, which is yet to come" if made > (now or datetime.now(UTC)) + timedelta(days=1) else ""
 
 
 def unfit(view: ResultView) -> str:

@@ -1,7 +1,8 @@
 """A submission: a result with its samples, and what its sender declares about it.
 
     <submissions>/<model>/<suite>/submission.json       what is declared, and the digest of the result file
-                                  <run>.json            the result, byte for byte as it was written
+                                  <run>.json            the result as it was written, but for paths of its sender's
+                                                        machine in the command line
                                   <run>-samples.jsonl.gz
 
 No name from inside a file is ever used as a path: folders are made of safe parts, archives and links are refused.
@@ -39,6 +40,8 @@ MAX_BYTES = 64 * 2**20
 Line = Annotated[str, Field(max_length=500)]
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9 ._/@:,+-]{0,127}$")
+_PLACE = re.compile(r"[/~\\]|[A-Za-z]:[/\\]|\.\.[/\\]|file:")
+_SEPARATOR = re.compile(r"[/\\]")
 _RESERVED = re.compile(r"^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
 
 
@@ -148,6 +151,30 @@ def folder_of(view: ResultView, submissions: Path) -> Path:
     return submissions / results.path_part(held.model.name) / results.path_part(held.suite.name)
 
 
+def as_sent(view: ResultView) -> bytes:
+    """The content of a result file without the paths of this machine that its command line may hold."""
+    there = view.path.read_bytes()
+    command = list(view.result.environment.command)
+    sent = [without_places(argument) for argument in command]
+    if sent == command:
+        return there
+    content = json.loads(there)  # and not the record of it, which may be of a later schema
+    content["environment"]["command"] = sent
+    return f"{json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)}\n".encode()
+
+
+def without_places(argument: str) -> str:
+    """An argument of a command line with the last part alone of a path that only one machine has.
+
+    >>> without_places("/home/me/models/rm"), without_places("engine.key=~/key"), without_places("data/llmbar")
+    ('rm', 'engine.key=key', 'data/llmbar')
+    """
+    name, equals, value = argument.rpartition("=")
+    if not _PLACE.match(value):
+        return argument
+    return f"{name}{equals}{_SEPARATOR.split(value.rstrip('/'))[-1]}"
+
+
 def write_submission(
     view: ResultView, submissions: Path, declared: Declared, *, created: datetime | None = None
 ) -> Path:
@@ -159,7 +186,7 @@ def write_submission(
     if why := name_fault(view.result.model.name):
         raise UsageError(f"model {view.result.model.name!r}: {why}. Run it again under such a name")
     folder = folder_of(view, submissions)
-    mine = view.path.read_bytes()
+    mine = as_sent(view)
     there = open_submission(folder).view.path if (folder / FILE).is_file() else None
     # by its bytes: the same run made twice has one id and two files, and only the first lies here
     again = there is not None and there.read_bytes() == mine

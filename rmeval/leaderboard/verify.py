@@ -25,7 +25,7 @@ from typing import Literal
 import numpy as np
 
 from rmeval.errors import UsageError
-from rmeval.leaderboard.intake import PART
+from rmeval.leaderboard.intake import PART, ahead_of_time
 from rmeval.leaderboard.submission import Opened, folder_of, name_fault, open_submission
 from rmeval.metrics.convert import scores_of
 from rmeval.metrics.evaluate import evaluate, withhold
@@ -33,6 +33,7 @@ from rmeval.models import CHECKPOINT_KINDS
 from rmeval.plugins import SCORERS
 from rmeval.records import Result
 from rmeval.results import ResultView, metrics_of, with_options
+from rmeval.runner import missed
 from rmeval.suites import Suite, labels_digest, load_suite
 from rmeval.types import Judgement, Metric
 
@@ -92,12 +93,13 @@ def verify(path: Path, others: Iterable[ResultView] = ()) -> Verification:
     except UsageError as fault:
         return _with(found, [Fault("suite", str(fault))])
     others = list(others)
-    faults = [*_about_run(opened, suite), *_about_place(opened, others)]
+    faults = [*_about_run(opened, suite), *_about_time(opened), *_about_place(opened, others)]
     labels, notes = _about_labels(opened.view, suite)
     faults += labels
     claims: list[Fault] = []
     checked = 0
     if not faults:
+        faults += _about_counts(opened.view)
         claims, more, checked = _about_claims(opened.view, suite)
         notes += more
     rows = opened.view.judgements
@@ -150,6 +152,25 @@ def _about_run(opened: Opened, suite: Suite) -> Iterable[Fault]:
         yield Fault("definition", f"not the official definition: {options}")
     if not _without_weights(held) and not _PINNED.match(held.model.revision or ""):
         yield Fault("unpinned", f"model revision {held.model.revision!r} is no commit and no digest of its files")
+
+
+def _about_time(opened: Opened) -> Iterable[Fault]:
+    stated = {"the result": opened.view.result.created}
+    if opened.submission is not None:
+        stated["the submission"] = opened.submission.created
+    for what, created in stated.items():
+        if why := ahead_of_time(created):
+            yield Fault("claim", f"{what}: {why}")
+
+
+def _about_counts(view: ResultView) -> Iterable[Fault]:
+    """What the run says happened to its requests, against the samples."""
+    counts = view.result.counts
+    for name, own in missed(view.judgements).items():
+        if (stated := getattr(counts, name)) != own:
+            yield Fault("claim", f"counts: states {stated} {name}, its samples have {own}")
+    if counts.cached > counts.requests:
+        yield Fault("claim", f"counts: states {counts.cached} stored replies to {counts.requests} requests")
 
 
 def _without_weights(held: Result) -> bool:

@@ -205,6 +205,18 @@ def test_a_judge_that_often_cannot_be_read_is_shown_and_not_ranked(folder: Path)
     assert lenient["beyond"].rank is not None
 
 
+def test_entries_of_few_examples_are_shown_and_not_ranked(folder: Path) -> None:
+    for i in range(2):
+        scored(folder, pairs(prompts=2), model=f"few-{i}")
+    one = only(board_of(folder))
+    assert {entry.rank for entry in one.entries} == {None}
+    assert {entry.note for entry in one.entries} == {"not ranked: too few examples: 8, where a rank needs 10"}
+    assert None not in {entry.value for entry in one.entries}
+    limits = folder.parent / "board.toml"
+    limits.write_text("least_examples = 8\n")
+    assert None not in {e.rank for e in only(build([folder], folder.parent / "site", limits, built=at(15))).entries}
+
+
 @pytest.mark.parametrize("entries", [0, 1, 4])
 def test_small_and_tied_boards_render(folder: Path, entries: int) -> None:
     for i in range(entries):

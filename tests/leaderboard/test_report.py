@@ -145,7 +145,8 @@ def test_a_difference_without_an_interval_is_printed_without_one(tmp_path: Path)
     for model in ("length", "random"):
         made = rmeval("run", model, "--suite", "pairs", "--data", tmp_path / "pairs.jsonl", "--out", tmp_path / "out")
         assert made.code == 0
-    given = ("--out", tmp_path / "site", "--submissions", tmp_path / "none")
+    (tmp_path / "board.toml").write_text("least_examples = 1\n")
+    given = ("--out", tmp_path / "site", "--submissions", tmp_path / "none", "--board", tmp_path / "board.toml")
     table = rmeval("leaderboard", "build", tmp_path / "out", *given).stdout
     said = re.findall(r"([+-]\d+\.\d)( \[[^]]*\])? p \d", table)
     assert said

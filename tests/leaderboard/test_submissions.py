@@ -8,6 +8,7 @@ import random
 import shutil
 import tracemalloc
 import zipfile
+from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 
@@ -15,6 +16,7 @@ import pytest
 from command import rmeval
 
 from rmeval.leaderboard.audit import audit
+from rmeval.leaderboard.intake import ahead_of_time
 from rmeval.leaderboard.submission import FILE, name_fault, open_submission
 from rmeval.leaderboard.verify import verify
 from rmeval.results import load_result
@@ -86,7 +88,11 @@ def test_a_submission_is_recomputed_and_says_how_to_send_it(sent, result):
     assert "random on arithmetic: recomputed" in said.stdout
     opened = open_submission(sent)
     assert opened.submission.declared.by == "us"
-    assert opened.view.path.read_bytes() == result.read_bytes()
+    held, made = (json.loads(path.read_text()) for path in (opened.view.path, result))
+    *command, place = made["environment"].pop("command")
+    assert Path(place).is_absolute()
+    assert held["environment"].pop("command") == [*command, Path(place).name]
+    assert held == made
     again = rmeval("submit", result, "--by", "others", "--submissions", sent.parent.parent)
     assert "git add" in again.stdout
     assert open_submission(sent).submission.declared.by == "others"
@@ -143,6 +149,50 @@ def test_no_sender_writes_the_rule_of_a_suite(run_once, tmp_path):
     assert made.code == 0
     assert "rule: " in made.stdout
     assert "ine is the rule" not in made.stdout
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({"errors": 3}, "states 3 errors, its samples have 0"),
+        ({"truncated": 1}, "states 1 truncated, its samples have 0"),
+        ({"cached": 7}, "states 7 stored replies to 0 requests"),
+    ],
+)
+def test_the_counts_follow_from_the_samples_too(result, counts, said):
+    forge(result, lambda content: content["counts"].update(counts))
+    [fault] = verify(result).faults
+    assert (fault.code, said in fault.message) == ("claim", True)
+
+
+@pytest.mark.parametrize("created", ["2099-01-01T00:00:00Z", "2026-13-41T00:00:00Z"])
+def test_what_was_made_in_the_future_is_rejected_and_stands_for_nothing(sent, result, created, tmp_path):
+    out = ("--out", tmp_path / "site", "--submissions", sent.parent.parent)
+    before = [e["created"] for s in built(result.parent, *out)["suites"] for e in s["entries"]]
+    declared = json.loads((sent / FILE).read_text())
+    (sent / FILE).write_text(json.dumps({**declared, "created": created}))
+    [fault] = verify(sent).faults
+    assert fault.code == "claim"
+    assert created in fault.message
+    (sent / FILE).write_text(json.dumps(declared))
+    late = Path(shutil.copytree(result.parent, tmp_path / "late"), result.name)
+    forge(late, lambda content: content.update(created=created))
+    assert codes(verify(late)) == {"claim"}
+    board = built(tmp_path, *out)  # the newest stands for its model, and this is no newer one
+    assert [e["created"] for s in board["suites"] for e in s["entries"]] == before
+    assert created in json.dumps(board["excluded"])
+
+
+def built(*arguments):
+    got = rmeval("leaderboard", "build", *arguments, "--json")
+    assert got.code == 0, got.stderr
+    return got.document
+
+
+def test_a_day_of_difference_between_clocks_is_no_fault():
+    now = datetime(2026, 11, 22, 12, tzinfo=UTC)
+    assert not ahead_of_time("2026-11-23T11:59:59Z", now)
+    assert ahead_of_time("2026-11-23T12:00:01Z", now)
 
 
 def test_a_claim_that_nobody_can_compute_is_no_claim(result):
@@ -321,7 +371,7 @@ def test_the_same_run_made_twice_leaves_the_submission_whole(sent, result, tmp_p
     again = rmeval("run", "random", "--suite", "arithmetic", "--out", tmp_path / "again")
     assert again.code == 0
     [second] = (tmp_path / "again").rglob("*.json")
-    forge(second, lambda content: content.update(created="2026-12-01T00:00:00Z"))
+    forge(second, lambda content: content.update(created="2026-11-01T00:00:00Z"))
     second = second.rename(second.with_name("renamed.json"))
     assert load_result(second).result.id == load_result(result).result.id
     said = rmeval("submit", second, "--submissions", sent.parent.parent)
