@@ -74,7 +74,7 @@ def _compared(folder: str, dtype: str, name: str, repetitions: int) -> dict[str,
     from rmeval.engines.checkpoint import Checkpoint
     from rmeval.engines.transformers import TransformersEngine
 
-    requests = _requests(*WORKLOADS[name])
+    requests = prompt_groups(*WORKLOADS[name])
     engine = TransformersEngine(Checkpoint(folder), dtype=dtype, lint="warn")  # the texts are words without an end
     plain_model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
     ids = [one.ids for one in engine.encoder.encode(requests) if one is not None]
@@ -119,8 +119,8 @@ def _compared(folder: str, dtype: str, name: str, repetitions: int) -> dict[str,
         "padding of the plain loop": round(1 - useful / padded, 3),
         "plain tokens/s": round(useful / statistics.median(busy["plain"])),
         "rmeval tokens/s": round(useful / statistics.median(busy["rmeval"])),
-        "ratio": _ratio(busy),
-        "ratio by the clock": _ratio(clock),
+        "ratio": ratio(busy),
+        "ratio by the clock": ratio(clock),
         "outside the forward passes": round(statistics.median(outside), 4),
         "largest difference": max(apart),
         "sd of scores": statistics.pstdev(scores["plain"]),
@@ -128,7 +128,7 @@ def _compared(folder: str, dtype: str, name: str, repetitions: int) -> dict[str,
     }
 
 
-def _ratio(seconds: dict[str, list[float]]) -> list[float]:
+def ratio(seconds: dict[str, list[float]]) -> list[float]:
     """Median, smallest and largest ratio of neighbouring repetitions."""
     ratios = [a / b for a, b in zip(seconds["plain"], seconds["rmeval"], strict=True)]
     return [round(value, 2) for value in (statistics.median(ratios), min(ratios), max(ratios))]
@@ -187,7 +187,7 @@ def _save(folder: str, shape: str, model: str | None, layers: int | None) -> Non
     made.save_pretrained(folder)
 
 
-def _requests(prompts: int, k: int, prompt: int, candidate: int) -> list[Any]:
+def prompt_groups(prompts: int, k: int, prompt: int, candidate: int) -> list[Any]:
     """Texts whose lengths spread: half to twice the middle for most, a quarter to four times at most."""
     from rmeval.types import Chat, Message, Request
 
