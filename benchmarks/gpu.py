@@ -6,7 +6,7 @@
 Seeded weights in Llama's shapes are built on the device, in bfloat16 on a GPU. The plain loop takes the texts in data
 set order, 8 at a time, padded to the longest, already tokenised; ours plans and tokenises too. A few texts are first
 scored alone, by both methods: where ours is further off than the dtype allows, nothing is measured and the exit code
-is 1. Then both methods run A B A B after one run each that does not count (kernels are chosen, compiled and tried there).
+is 1. Then both methods run A B A B, after one run each that does not count.
 
 Utilisation is the arithmetic of the tokens that were computed, padding included, over the seconds that the device spent
 in forward passes, as a share of what a plain matrix product of the same dtype reaches in the same run. Counted are the
