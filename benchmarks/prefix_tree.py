@@ -15,24 +15,31 @@ import argparse
 import json
 import math
 import os
+import platform
 import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from rmeval.protocols import Engine
+from rmeval.types import Request
 
 WORDS = 200
 BATCH = 8
 """Texts per batch of the plain loop."""
 
 SHAPES = ("SmolLM2-135M", "Gemma 3 270M")
+WINDOWED = "SmolLM2-135M as a Mistral, window 512"
+"""A sliding window that other programs know for classifiers too."""
 WORKLOADS = {
     # prompts, candidates each, tokens of a prompt and of a candidate
     "pairs": (4, 2, 150, 250),
     "best-of-4": (4, 4, 300, 250),
     "best-of-16, long prompts": (1, 16, 1500, 300),
+    "best-of-32, long prompts": (1, 32, 1500, 300),
 }
 
 
@@ -51,7 +58,7 @@ def measure(
     load = os.getloadavg()[0]
     for shape in shapes or SHAPES:
         with tempfile.TemporaryDirectory() as folder:
-            _save(folder, shape, model if shape == SHAPES[0] else None, layers)
+            save(folder, shape, model if shape == SHAPES[0] else None, layers)
             for dtype in ("float32", "bfloat16"):
                 for name in chosen or tuple(WORKLOADS):
                     rows.append({"model": shape, **_compared(folder, dtype, name, repetitions)})
@@ -61,6 +68,7 @@ def measure(
         "title": f"prompt groups against a plain loop, {torch.get_num_threads()} threads{cut}",
         "weights": "seeded" if model is None else "a folder's backbone",
         "layers": layers,
+        "processor": processor(),
         "load before and after": [round(load, 1), round(os.getloadavg()[0], 1)],
         "rows": rows,
     }
@@ -82,13 +90,6 @@ def _compared(folder: str, dtype: str, name: str, repetitions: int) -> dict[str,
     padded = sum(len(part) * max(map(len, part)) for i in range(0, len(ids), BATCH) for part in [ids[i : i + BATCH]])
     inside = _Inside(engine.reader.model.model)
 
-    def ours() -> list[float]:
-        scores = [math.nan] * len(requests)
-        for batch in engine.plan(requests).batches:
-            for i, reply in zip(batch, engine.run([requests[i] for i in batch]), strict=True):
-                scores[i] = reply.values[0][0]
-        return scores
-
     def plain() -> list[float]:
         scores: list[float] = []
         for start in range(0, len(ids), BATCH):
@@ -101,7 +102,10 @@ def _compared(folder: str, dtype: str, name: str, repetitions: int) -> dict[str,
     busy: dict[str, list[float]] = {"plain": [], "rmeval": []}
     scores: dict[str, list[float]] = {}
     outside = []
-    methods: tuple[tuple[str, Callable[[], list[float]]], ...] = (("plain", plain), ("rmeval", ours))
+    methods: tuple[tuple[str, Callable[[], list[float]]], ...] = (
+        ("plain", plain),
+        ("rmeval", lambda: scored(engine, requests)),
+    )
     for _ in range(repetitions):
         for method, run in methods:
             inside.seconds = 0.0
@@ -128,10 +132,29 @@ def _compared(folder: str, dtype: str, name: str, repetitions: int) -> dict[str,
     }
 
 
+def scored(engine: Engine, requests: Sequence[Request]) -> list[float]:
+    """The score of each text, planned, tokenised and run."""
+    scores = [math.nan] * len(requests)
+    for batch in engine.plan(requests).batches:
+        for i, reply in zip(batch, engine.run([requests[i] for i in batch]), strict=True):
+            scores[i] = reply.values[0][0]
+    return scores
+
+
 def ratio(seconds: dict[str, list[float]]) -> list[float]:
     """Median, smallest and largest ratio of neighbouring repetitions."""
     ratios = [a / b for a, b in zip(seconds["plain"], seconds["rmeval"], strict=True)]
     return [round(value, 2) for value in (statistics.median(ratios), min(ratios), max(ratios))]
+
+
+def processor() -> str:
+    """What computes here, and the widest instructions that torch takes."""
+    import torch
+
+    known = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
+    names = [line.partition(":")[2].strip() for line in known.splitlines() if line.startswith("model name")]
+    bf16 = ", bf16 products" if "avx512_bf16" in known else ""
+    return f"{names[0] if names else platform.machine()}, {torch.backends.cpu.get_cpu_capability()}{bf16}"
 
 
 class _Inside:
@@ -149,10 +172,10 @@ class _Inside:
         self.seconds += time.process_time() - self._start
 
 
-def _save(folder: str, shape: str, model: str | None, layers: int | None) -> None:
+def save(folder: str, shape: str, model: str | None, layers: int | None) -> None:
     """A sequence classifier with a tokenizer of one token per word."""
     import torch
-    from transformers import AutoModelForSequenceClassification, Gemma3TextConfig, LlamaConfig
+    from transformers import AutoModelForSequenceClassification, Gemma3TextConfig, LlamaConfig, MistralConfig
 
     from benchmarks.scoring import word_tokenizer
 
@@ -167,6 +190,16 @@ def _save(folder: str, shape: str, model: str | None, layers: int | None) -> Non
             num_hidden_layers=layers or 30,
             num_attention_heads=9,
             num_key_value_heads=3,
+        )
+    elif shape == WINDOWED:
+        config = MistralConfig(
+            **common,
+            hidden_size=576,
+            intermediate_size=1536,
+            num_hidden_layers=layers or 30,
+            num_attention_heads=9,
+            num_key_value_heads=3,
+            sliding_window=512,
         )
     else:
         config = Gemma3TextConfig(

@@ -25,7 +25,7 @@ from typing import Any
 
 from rmeval.engines import budget
 from rmeval.engines.checkpoint import Checkpoint
-from rmeval.engines.prepacked import pack, prepack
+from rmeval.engines.prepacked import available, pack, prepack
 from rmeval.engines.states import States, padded
 from rmeval.errors import CheckFailed, UsageError
 from rmeval.types import JSON, At, Read
@@ -132,8 +132,10 @@ class Reader:
     def _attention(self) -> str:
         """The attention that the class takes and, where there was a choice, what attends to packed rows."""
         states = self.states
-        chosen = states.shares and (states.tried or states.kernel != "pieces")
-        return f"{states.attention}, packed rows by {states.kernel}" if chosen else states.attention
+        if states.shares and (states.tried or states.kernel != "pieces"):
+            return f"{states.attention}, packed rows by {states.kernel}"
+        by_blocks = states.shares and self.device == "cpu" and states.attention == "sdpa" and self.dtype != "float16"
+        return f"{states.attention}, oneDNN for long pieces" if by_blocks and available() else states.attention
 
     def read(
         self,

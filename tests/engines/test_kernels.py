@@ -182,7 +182,7 @@ def test_the_fastest_that_agrees_is_kept_and_named(tiny_reward_model, force, mon
     monkeypatch.undo()
     alone_way = TransformersEngine(engine.checkpoint)  # no choice, as on any CPU
     scores(alone_way, groups()[:2])
-    assert alone_way.describe()["attention"] == "sdpa"
+    assert alone_way.describe()["attention"] in ("sdpa", "sdpa, oneDNN for long pieces")  # as this torch has it
     assert "attention_tried" not in alone_way.describe()
     assert alone_way.reader.states._seconds(200) > 0
 
