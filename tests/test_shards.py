@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -18,6 +22,8 @@ from rmeval.errors import UsageError
 from rmeval.shards import Shard
 from rmeval.suites import load_suite
 from rmeval.types import Example
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +157,31 @@ def test_two_shards_may_run_at_one_moment_on_one_store(tmp_path, model):
     with Store(tmp_path / "out.sqlite") as store, store.lock("another run"):
         run(model, tmp_path / "out", "--shard", "1/2", "-a", "engine.truncation=left")
         run(model, tmp_path / "out", "--shard", "2/2", "-a", "engine.truncation=left")
+
+
+@pytest.mark.slow
+def test_the_lines_of_the_manual_score_a_run_process_by_process(tmp_path, model):
+    """As docs/engines.md has them, with two processes; without GPUs the variable that names one is of no effect."""
+    [lines] = re.findall(r"```\n(n=8\n.*?)```", (ROOT / "docs" / "engines.md").read_text(encoding="utf-8"), re.DOTALL)
+    given = f"{model} --suite rm-bench --data {sample_file('rm-bench')} -a engine.truncation=left"
+    lines = lines.replace("n=8", "n=2").replace("MODEL --suite rm-bench", given)
+    tools = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    where = {"PATH": tools, "XDG_CACHE_HOME": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        ["bash", "-e", "-c", lines],
+        cwd=tmp_path,
+        env={**os.environ, **where},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    [merged_] = (tmp_path / "results").rglob("*.json")
+    whole = results.load_result(run(model, tmp_path / "whole", "-a", "engine.truncation=left"))
+    again = results.load_result(merged_)
+    assert [j.id for j in again.judgements] == [j.id for j in whole.judgements]
+    for a, b in zip(again.judgements, whole.judgements, strict=True):
+        assert a.scores == pytest.approx(b.scores, abs=1e-5)
 
 
 def test_a_dry_run_forecasts_the_part(tmp_path):

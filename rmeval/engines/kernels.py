@@ -197,10 +197,17 @@ def _listed(blocks: Any) -> tuple[Any, Any]:
 
 
 def _flex(mask: Any, query: Any, key: Any, value: Any, *, scale: float | None, cap: float | None) -> Any:
-    grouped = query.shape[1] != key.shape[1]
     run = _flex_attention(query.is_cuda)
     found = run(
-        query, key, value, score_mod=_capped(cap) if cap else None, block_mask=mask, scale=scale, enable_gqa=grouped
+        query,
+        key,
+        value,
+        score_mod=_capped(cap) if cap else None,
+        block_mask=mask,
+        scale=scale,
+        enable_gqa=query.shape[1] != key.shape[1],
+        # short rows too go through the kernel that was checked, and not through one for a few queries
+        kernel_options={"FORCE_USE_FLEX_ATTENTION": True},
     )
     return found.transpose(1, 2).contiguous()
 

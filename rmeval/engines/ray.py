@@ -20,7 +20,7 @@ from functools import cached_property
 from typing import Any
 
 from rmeval.engines.checkpoint import Checkpoint
-from rmeval.engines.transformers import Lint, TransformersEngine, Truncation
+from rmeval.engines.transformers import BATCH_TOKENS, Lint, TransformersEngine, Truncation
 from rmeval.errors import RmevalError, UsageError
 from rmeval.types import JSON, Plan, Reply, Request
 
@@ -68,14 +68,15 @@ class RayEngine:
             "dtype": dtype if dtype != "auto" else "bfloat16" if half and self.gpus else "float32",
             "max_length": max_length,
             "truncation": truncation,
-            "batch_tokens": batch_tokens or (16384 if self.gpus else 2048),
+            "batch_tokens": batch_tokens,
             "batch_size": batch_size,
             "attention": attention,
             "lint": lint,
             "share": share,
         }
-        # the driver may have no GPU: what it plans depends on the options above alone
-        self.planner = TransformersEngine(checkpoint, device="cpu", **self._options)
+        # the driver may have no GPU, and workers measure what theirs hold: what is planned depends on options alone
+        planned = {**self._options, "batch_tokens": batch_tokens or BATCH_TOKENS["cuda" if self.gpus else "cpu"]}
+        self.planner = TransformersEngine(checkpoint, device="cpu", **planned)
         self._preset: dict[str, Any] | None = None
         self._done: Counter[str] = Counter()
 

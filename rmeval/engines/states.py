@@ -280,8 +280,8 @@ class States:
         config = self.body.config.get_text_config()
         tokens = self._drawn()
         shapes = [(1, (5, 0, 9)), (21, (8, 3))]
-        if self.device != "cpu":  # across the blocks that kernels compute at once
-            shapes.append((150, (140, 3, 290)))
+        if self.device != "cpu" and getattr(config, "max_position_embeddings", 0) >= 440:
+            shapes.append((150, (140, 3, 290)))  # across the blocks that kernels compute at once
         window = getattr(config, "sliding_window", None)
         if window and (window <= _WINDOW or self.device != "cpu"):
             shapes.append((window + 7, (4, 6)))

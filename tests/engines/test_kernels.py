@@ -302,7 +302,8 @@ def test_on_a_gpu_each_kernel_scores_what_the_model_does(tmp_path, kind, kernel,
     if kernel == "varlen" and (kind == "gemma2" or "varlen" not in kernels.offered("cuda")):
         pytest.skip("not for this model, or not in this torch")
     monkeypatch.setattr(kernels, "offered", lambda device: (kernel,))
-    folder = tiny.classifier(tmp_path, kind=kind, hidden_size=64, **({"head_dim": 16} if kind == "gemma2" else {}))
+    more = {"head_dim": 16} if kind == "gemma2" else {}
+    folder = tiny.classifier(tmp_path, kind=kind, hidden_size=64, max_position_embeddings=1024, **more)
     alone = one_by_one(folder, [text for _, text in groups()])
     dtype, near = ("bfloat16", 0.1) if kernel == "varlen" else ("float32", 1e-4)
     engine = TransformersEngine(Checkpoint(str(folder)), device="cuda", dtype=dtype)
