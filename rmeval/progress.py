@@ -5,11 +5,12 @@ What this module does not know: what is being counted.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TextIO
 
 _PLAIN_EVERY = 15.0
 """Seconds between two plain lines."""
@@ -62,7 +63,7 @@ class _Plain:
         if now - self.shown >= _PLAIN_EVERY:
             self.shown = now
             line = f"{self.title} {self.clock.done}/{self.clock.total}, {self.clock.words(now)}"
-            print(line, file=sys.stderr, flush=True)
+            _say(line)
 
 
 class _Bar:
@@ -77,7 +78,20 @@ class _Bar:
 
 def note(text: str) -> None:
     """One line on stderr that a person should see while the answer goes to stdout."""
-    print(f"note: {printable(text)}", file=sys.stderr, flush=True)
+    _say(f"note: {printable(text)}")
+
+
+def _say(line: str) -> None:
+    """No work ends because nobody reads what is said of it."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        to_nowhere(sys.stderr)
+
+
+def to_nowhere(stream: TextIO) -> None:
+    """The reader of a stream has left, or its disk is full: what is still written to it is dropped."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def printable(text: str) -> str:

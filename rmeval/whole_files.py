@@ -23,7 +23,10 @@ from rmeval.errors import ResourceError, UsageError
 _DRAFT = re.compile(r"\.rmeval-(?P<pid>\d+)-(?P<host>.+)-[^-]*\.tmp")
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_SAYS_FULL = re.compile(r"No space left|Disk quota exceeded|File too large|os error (27|28|122)\b")
+_SAYS_FULL = re.compile(
+    r"No space left|Disk quota exceeded|File too large|os error (27|28|122)\b"
+    r"|unexpected pos \d|PytorchStreamWriter failed|iostream error"  # torch.save
+)
 
 _looked_at: set[Path] = set()
 
@@ -80,9 +83,10 @@ def is_full(fault: BaseException) -> bool:
 @contextlib.contextmanager
 def draft_folder(folder: Path) -> Iterator[Path]:
     """A new folder in another, to be filled and then renamed; what was not renamed goes at the end of the block."""
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_litter(folder)
-    draft = Path(tempfile.mkdtemp(prefix=_mine(), suffix=".tmp", dir=folder))
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_litter(folder)
+        draft = Path(tempfile.mkdtemp(prefix=_mine(), suffix=".tmp", dir=folder))
     try:
         draft.chmod(0o755)
         yield draft

@@ -45,10 +45,12 @@ def main() -> NoReturn:
         _end(f"error: {error}", error.exit_code)
     except (KeyboardInterrupt, EOFError):
         _interrupted()
-    except (BrokenPipeError, SystemExit):
+    except (BrokenPipeError, SystemExit) as error:
         # the reader of stdout is gone (`| head`), for which click and rich exit by themselves, and for nothing else;
         # results are written before they are shown, so this is no fault
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        gone = _dropped()
+        if isinstance(error, BrokenPipeError) and not gone:
+            raise  # the pipe was another one
         sys.exit(0)
     except MemoryError:
         _end("error: out of memory", 4)
@@ -107,7 +109,23 @@ def _end_if_full(error: Exception) -> None:
 
 
 def _end(message: str, code: int) -> NoReturn:
-    from rmeval.progress import printable
+    from rmeval.progress import printable, to_nowhere
 
-    print(printable(message), file=sys.stderr)
+    _dropped()
+    try:
+        print(printable(message), file=sys.stderr, flush=True)
+    except OSError:
+        to_nowhere(sys.stderr)
     sys.exit(code)
+
+
+def _dropped() -> bool:
+    """Whether what is left to print has no reader, or no room: then it is dropped, or Python would end with a fault."""
+    from rmeval.progress import to_nowhere
+
+    try:
+        sys.stdout.flush()
+    except OSError:
+        to_nowhere(sys.stdout)
+        return True
+    return False

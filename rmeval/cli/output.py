@@ -6,8 +6,11 @@ What this module does not know: what the numbers mean.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+from rmeval.progress import to_nowhere
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
@@ -49,8 +52,11 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], 
 
 
 def line(text: str = "") -> None:
-    """Print one line of the answer."""
-    print(_plain(text))
+    """Print one line of the answer. Where its reader has left, the work that it is about goes on."""
+    try:
+        print(_plain(text))
+    except BrokenPipeError:
+        to_nowhere(sys.stdout)
 
 
 def json_document(value: Any) -> None:

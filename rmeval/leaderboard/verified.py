@@ -9,6 +9,7 @@ What this module does not know: how examples are scored again, what a board show
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -24,6 +25,7 @@ from rmeval.errors import UsageError
 from rmeval.leaderboard.audit import TOLERANCE, Audit
 from rmeval.records import Count, Digest, Name, Record, parse
 from rmeval.results import ResultView
+from rmeval.whole_files import writing_to
 
 FILE = "verified.jsonl"
 LEAST = 60
@@ -87,10 +89,14 @@ def record(file: Path, view: ResultView, found: Audit) -> Verified:
         rmeval=package_version(),
     )
     line = json.dumps(made.model_dump(mode="json", by_alias=True), ensure_ascii=False, allow_nan=False)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    with os.fdopen(descriptor, "wb") as handle:
-        handle.write(f"{line}\n".encode())
+    with writing_to(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        with os.fdopen(descriptor, "wb", buffering=0) as handle:
+            whole, wanted = os.fstat(descriptor).st_size, f"{line}\n".encode()
+            if handle.write(wanted) < len(wanted):  # a disk that is full takes what it can
+                os.ftruncate(descriptor, whole)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return made
 
 

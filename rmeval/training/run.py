@@ -162,6 +162,9 @@ class _Run:
         data, model, tokenizer = self._prepare()
         if resume:
             same_data(out, data.digest)
+        if _first_process():
+            self.held.enter_context(locked(out / LOCK, f"the training run in {out}"))
+            self.out = out
         trainer, steps = self._trainer(model, tokenizer, data, out)
         settings = config.resolved(out)
         described = {
@@ -175,8 +178,6 @@ class _Run:
             "dropped_by_reason": dict(data.dropped),
         }
         if _first_process():
-            self.held.enter_context(locked(out / LOCK, f"the training run in {out}"))
-            self.out = out
             export.write_config(out, settings)
             export.write_json(out / "data.json", described)
         initial = trainer.evaluate() if data.held_out else {}
