@@ -266,19 +266,20 @@ def _gathered(parts: list[Segment], first: Any) -> Gathered:
     window, one_window = torch.stack([size, alike.long()]).tolist()
     if not one_window:
         raise NotShareableError("what is seen is no window of one size")
-    order: list[int] = []
+    order: list[Any] = []
     queries, keys = [0], [0]
     for one in parts:
         # the first query sees the furthest back: before that, shared keys are seen by none
         unseen = min(max(0, one.first - window + 1), one.shared)
-        order += range(one.shared_at + unseen, one.shared_at + one.shared)
-        order += range(one.own_at, one.own_at + one.length)
+        order.append(torch.arange(one.shared_at + unseen, one.shared_at + one.shared))
+        order.append(torch.arange(one.own_at, one.own_at + one.length))
         queries.append(queries[-1] + one.length)
-        keys.append(len(order))
-    as_they_are = order == list(range(len(order)))
-    given = {"dtype": torch.int32, "device": first.device}
+        keys.append(keys[-1] + one.shared - unseen + one.length)
+    gathered = torch.cat(order)
+    as_they_are = torch.equal(gathered, torch.arange(len(gathered)))
+    given: dict[str, Any] = {"dtype": torch.int32, "device": first.device}
     return Gathered(
-        None if as_they_are else torch.tensor(order, **given),
+        None if as_they_are else gathered.to(**given),
         torch.tensor(queries, **given),
         torch.tensor(keys, **given),
         max(one.length for one in parts),
