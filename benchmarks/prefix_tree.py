@@ -220,11 +220,11 @@ def save(folder: str, shape: str, model: str | None, layers: int | None) -> None
     made.save_pretrained(folder)
 
 
-def prompt_groups(prompts: int, k: int, prompt: int, candidate: int) -> list[Any]:
+def prompt_groups(prompts: int, k: int, prompt: int, candidate: int, *, seed: int = 0) -> list[Any]:
     """Texts whose lengths spread: half to twice the middle for most, a quarter to four times at most."""
     from rmeval.types import Chat, Message, Request
 
-    rng = random.Random(0)
+    rng = random.Random(seed)
 
     def words(middle: int, spread: float) -> str:
         n = round(middle * min(4.0, max(1 / 4, rng.lognormvariate(0, spread))))
