@@ -160,7 +160,7 @@ def test_a_card_that_a_package_ships_runs(site, tmp_path):
 
 
 def test_without_plugins_they_are_unknown(site):
-    got = rmeval_process("show", "acme/refunds", PYTHONPATH=site, RMEVAL_NO_PLUGINS=1)
+    got = rmeval_process("show", "acme/refunds", "--no-plugins", PYTHONPATH=site)
     assert got.code == 2
     assert "unknown suite 'acme/refunds'" in got.stderr
 

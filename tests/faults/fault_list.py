@@ -36,7 +36,7 @@ F3 | a checkpoint that brings its own Python code | refused, with or without a r
 F4 | Python files in a suite's folder | never imported, on no path through the suite; a note says that they were ignored | `__init__.py`, `suite.py`, `conftest.py` and more that would write a file
 F5 | a card with a YAML object that runs a command | cards are TOML, and YAML is refused; a data set's YAML card on the hub is read by the safe loader | `!!python/object/apply:os.system`
 F6 | safetensors with a header length of 2^63, cut short, or of another dtype than stated | one line with the file's name, exit 2, no traceback, under 200 MB above what the process had | files written byte by byte; peak memory read from the kernel
-F7 | a chat template that reaches for Python's insides, or never ends | the sandbox refuses it, or the time limit ends it; every text is missing with the reason `template_refused`, and the run is incomplete | templates with `__mro__`, endless loops and endless powers
+F7 | a chat template that reaches for Python's insides, or never ends | the sandbox refuses it, or the time limit ends it, in whatever thread it renders; every text is missing with the reason `template_refused`, and the run is incomplete | templates with `__mro__`, endless loops and endless powers
 F8 | weights that hold NaN | every score is missing as `non_finite`, the aggregates are withheld, exit 3 | NaN in the head of a real checkpoint
 F9 | one score in a thousand is NaN | listed as missing, the accuracy withheld; with `--max-failed 1` it stands with n = 999 | NaN in the embedding of one rare word
 F10 | infinite scores, minus zero, margins of 1e308 | infinity is no score; the others compare as numbers do, and nothing overflows on the way to the result | replayed scores; an engine's own infinity
@@ -48,18 +48,18 @@ F15 | a text of the limit less one, the limit, and one more | flags 0, 0, 1; whe
 F16 | a pad token that is the eos token, and eos inside a prompt | the score of a batch is the score of the text alone | a checkpoint whose pad is its eos
 F17 | padding on the other side, a neighbour ten times as long | no score moves by more than 1e-4, no decision changes | two copies of a checkpoint, and one very long text
 F18 | batches of 1, 2, 7 and 32, and rows shuffled | the same decisions; no score moves by more than 1e-4 in float32 | the same rows in every batch size
-F19 | SIGKILL at any moment of a run | the same command computes at most one batch again and ends with the same bytes as an undisturbed run | twenty processes killed after seeded numbers of batches
-F20 | SIGINT or SIGTERM in the middle of a batch | exit 130 and the command that resumes; the store is sound; a second signal ends it at once | signals to a process at work, and to one that hangs in its clean-up
+F19 | SIGKILL at any moment of a run, a judging or a training | the same command does at most one batch, `concurrency` calls or `save_steps` steps again and ends with the same bytes as an undisturbed run | twenty processes of each killed at seeded moments
+F20 | SIGINT or SIGTERM in the middle of a batch, a training, a write | exit 130 and the command that resumes; the store is sound and nothing is there by half; a second signal ends it at once | signals to a process at work, and to one that hangs in its clean-up
 F21 | killed between writing a file and renaming it | the old file is whole; what was half written is gone after the next start | SIGKILL at the rename
-F22 | a full disk | exit 4, what was committed is there, and the same command ends the run once there is room | a limit on file size, a limit on database pages, ENOSPC at the flush
+F22 | a full disk, under every command that writes | exit 4, what was committed is there, nothing by half, and the same command ends its work once there is room | a limit on file size, a limit on database pages, ENOSPC at the flush
 F23 | a results folder that is read-only, a file, or gone | exit 2 with the path before anything is scored; one that goes in the middle is made again | a file, a place without permission, a folder removed while scoring
-F24 | two processes at one run; many at one store | the second exits 5; of many none meets a lock and no row is lost | processes at once
+F24 | two processes at one run, one training or one board; many at one store | the second exits 5; of many none meets a lock and no row is lost | processes at once
 F25 | a lock of a process that is gone, alive, or on another host | taken over with a note; refused; refused | lock files with such contents
-F26 | a store with a damaged header, a torn log, an older or newer schema | refused with its path and left as it is, never made anew; of a torn log what was committed whole is read; an older one is brought up to date, a newer one refused | bytes written over real files
+F26 | a store with a damaged header, a torn log, an older or newer schema | refused with its path and what to do, copied beside itself, left as it is, never made anew; of a torn log what was committed whole is read; an older one is brought up to date, a newer one refused | bytes written over real files
 F27 | the same run with another limit, template, suite or judge; with another batch size | new keys, nothing mixed, and each field that changed since the model's last run on the suite is printed with both values; stored replies are used | two runs on one store
-F28 | out of memory on the accelerator at 16 and 8 rows; at one row | ends at 4 with the same scores, and says so; the one that does not fit fails alone | the error raised by batch size
+F28 | out of memory on the accelerator at 16 and 8 rows; at one row; in the process itself | ends at 4 with the same scores, and says so; the one that does not fit fails alone; exit 4, nothing by half | the error raised by batch size, and where files are made
 F29 | a clock that jumps | no wait and no deadline moves: they are counted on the monotonic clock | a wall clock that goes back a year between two calls
-F30 | a reader of stdout that leaves; a locale that is not UTF-8 | no traceback, the results are there; the answer is UTF-8 | a closed pipe; the C locale
+F30 | a reader of stdout or stderr that leaves; a locale that is not UTF-8 | no traceback, the work goes on, the results are there; the answer is UTF-8 | a closed pipe; the C locale
 F31 | a server says wait: twice, for too long, or nonsense | waits at least so long and counts the attempts; gives up on what is too long; nonsense is replaced by our own wait | HTTP 429 with every form of Retry-After
 F32 | no quota, a wrong key, an unknown model | the run stops after at most one call per worker, exit 3, and keeps its rows | HTTP 401, 403, 404 and 429
 F33 | HTTP 500 to 504, HTML, torn JSON, no choices, errors under status 200 | asked again a bounded number of times, then `api_error`; never read as a verdict | such answers with a verdict in them
