@@ -83,39 +83,46 @@ def lines(path: Path) -> list[str]:
 
 
 def killed_at_work(
-    n: int, work: Callable[[str], Callable[[], Answer]], folder: Path, begun: Callable[[], bool] = lambda: True
+    n: int,
+    work: Callable[[str], Callable[[], Answer]],
+    folder: Path,
+    begun: Callable[[str], bool],
+    early: float = 0.1,
 ) -> Iterator[tuple[str, float]]:
-    """(name, second) of n commands killed at seeded moments, one in ten before the work has `begun`.
+    """(name, second) of n commands killed at seeded moments: a share of them `early`, before the work has `begun`.
 
     The others are spread over the seconds from there to the end of an undisturbed one, the first that is run. A command
     that had ended when its moment came does not count: its moment is drawn again, over the seconds that it took.
-    `work(name)` is the command that writes to a place of that name; the undisturbed one's is `whole`.
+    `work(name)` is the command that writes to a place of that name; the undisturbed one's is `whole`. The second is
+    counted from the start, or from where the work had begun.
     """
 
-    def until_begun(one: Forked) -> float:
+    def until_begun(one: Forked, name: str) -> float:
         start = time.monotonic()
-        while not begun():
+        while not begun(name):
             assert os.waitpid(one.pid, os.WNOHANG)[0] == 0, one.output
             time.sleep(0.001)
         return time.monotonic() - start
 
     draw = random.Random(0)
     one = Forked(work("whole"), folder)
-    before, start = until_begun(one), time.monotonic()
+    spans, start = {True: until_begun(one, "whole")}, time.monotonic()
     assert one.wait() == 0, one.output
-    took = time.monotonic() - start
+    spans[False] = time.monotonic() - start
+    first = round(early * n)
     for i in range(n):
+        before = i < first
+        place, of = (i, first) if before else (i - first, n - first)
         for attempt in range(50):
             name = f"{i}.{attempt}"
             one = Forked(work(name), folder)
-            early = before > 0.05 and i < n / 10
-            if not early:
-                until_begun(one)
-            moment = (before if early else took) * (i + draw.random()) / n * (10 if early else 1)
+            if not before:
+                until_begun(one, name)
+            moment = spans[before] * (place + draw.random()) / of
             if (lived := one.kill_after(moment)) is None:
                 yield name, moment
                 break
-            took = lived
+            spans[before] = lived
         else:
             raise AssertionError("it ends faster than it can be killed")
 

@@ -5,6 +5,7 @@ Each command runs in a copy of this process, so that the moments fall on its wor
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
@@ -17,6 +18,7 @@ from command import rmeval
 from faults.forks import command, killed_at_work, lines, log_to, say
 from judge_server import JudgeServer, Says
 
+from rmeval.locks import LOCK
 from rmeval.results import compared, read
 from rmeval.samples import load
 
@@ -86,7 +88,7 @@ def test_run(tiny_reward_model, tmp_path, monkeypatch):
     planned = len(lines(seen))
     assert planned >= 30
     done, repeated = [], []
-    for i, _ in killed_at_work(MOMENTS, work, tmp_path / "said", seen.exists):
+    for i, _ in killed_at_work(MOMENTS, work, tmp_path / "said", lambda _: seen.exists()):
         before = len(lines(seen))
         again = work(i)()
         assert again.code == 0, again.stderr
@@ -122,7 +124,7 @@ def test_judge(tmp_path):
 
         work("warm")()
         done, repeated = [], []
-        for i, _ in killed_at_work(MOMENTS, asked, tmp_path / "said", lambda: bool(server.calls)):
+        for i, _ in killed_at_work(MOMENTS, asked, tmp_path / "said", lambda _: bool(server.calls)):
             time.sleep(0.05)  # what was under way at the server ends there
             before = len(server.calls)
             again = work(i)()
@@ -164,7 +166,7 @@ def test_train(tmp_path, monkeypatch):
         }
 
     done, repeated, how = [], [], []
-    for i, _ in killed_at_work(MOMENTS, work, tmp_path / "said", seen.exists):
+    for i, _ in killed_at_work(MOMENTS, work, tmp_path / "said", lambda _: seen.exists()):
         out, before = tmp_path / f"out-{i}", len(lines(seen))
         ended = (out / "config.json").exists() and not (out / "checkpoints").exists()
         seen.unlink(missing_ok=True)
@@ -221,9 +223,14 @@ def test_submit(whole_runs, tmp_path):
     whole = without_time(tree(tmp_path / "subs-warm"), "created")
     assert len(whole) == 3
     done = []
-    for i, moment in killed_at_work(MOMENTS, work, tmp_path / "said"):
+
+    def begun(i):
+        folder = tmp_path / f"subs-{i}" / "random"
+        return folder.exists() and any(folder.iterdir())
+
+    for i, moment in killed_at_work(MOMENTS, work, tmp_path / "said", begun, early=0.4):
         there = [path for path in (tmp_path / f"subs-{i}").rglob("submission.json") if ".rmeval-" not in str(path)]
-        done.append(f"{1000 * moment:.0f} ms{' (there)' if there else ''}")
+        done.append(f"{1000 * moment:.0f} ms ({'there' if there else 'written' if begun(i) else 'before'})")
         if there:  # whole, or not there
             assert rmeval("verify", there[0].parent).code == 0
         again = work(i)()
@@ -237,22 +244,38 @@ def test_board_build(whole_runs, tmp_path):
     few, many = (whole_runs / "random", whole_runs / "length"), (whole_runs,)
 
     def work(i, runs=many):
-        return command("leaderboard", "build", *runs, "--out", tmp_path / f"site-{i}")
+        return command(
+            "leaderboard", "build", *runs, "--out", tmp_path / f"site-{i}", "--submissions", tmp_path / "none"
+        )
+
+    def changed(path):
+        with contextlib.suppress(FileNotFoundError):  # drafts come and go
+            return path.stat().st_mtime_ns
+        return 0
+
+    old = {}
 
     def over_an_old_one(i):
         assert work(i, few)().code == 0
+        old[i] = max(changed(path) for path in (tmp_path / f"site-{i}").rglob("*"))
         return work(i)
 
     work("warm")()
     whole = without_time(tree(tmp_path / "site-warm"), "built")
     done = []
-    for i, moment in killed_at_work(MOMENTS, over_an_old_one, tmp_path / "said"):
+
+    def begun(i):
+        files = [path for path in (tmp_path / f"site-{i}").rglob("*") if path.name != LOCK]
+        return any(changed(path) > old[i] for path in files)
+
+    for i, moment in killed_at_work(MOMENTS, over_an_old_one, tmp_path / "said", begun, early=0.4):
         for path in (tmp_path / f"site-{i}").rglob("*.html"):  # each page is the old one or the new one, whole
             assert path.read_text().rstrip().endswith("</html>")
         board = json.loads((tmp_path / f"site-{i}" / "leaderboard.json").read_text())
         entries = len(board["suites"][0]["entries"])
         assert entries in (2, 3)
-        done.append(f"{1000 * moment:.0f} ms{' (the new one)' if entries == 3 else ''}")
+        state = "the new one" if entries == 3 else "between" if begun(i) else "before"
+        done.append(f"{1000 * moment:.0f} ms ({state})")
         again = work(i)()
         assert again.code == 0, again.stderr
         assert without_time(tree(tmp_path / f"site-{i}"), "built") == whole
