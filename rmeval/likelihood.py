@@ -102,7 +102,7 @@ class LogisticFit:
 def logistic(
     features: ArrayLike,
     outcomes: ArrayLike,
-    clusters: Sequence[Hashable],
+    clusters: Sequence[Hashable] | Ints,
     weights: ArrayLike | None = None,
     *,
     limit: float = EXTREME,

@@ -198,6 +198,22 @@ def judgements(result: Result, path: Path) -> tuple[Judgement, ...]:
 
     Raises `UsageError` when the file is missing or altered, and names the line of a faulty row.
     """
+    return samples.load(_beside(result, path), result.samples.rows)
+
+
+MANY = 20_000
+"""Rows from which on they are read as columns, where they are plain."""
+
+
+def rows(result: Result, path: Path) -> Sequence[Judgement]:
+    """`judgements`, many of them as a `rmeval.metrics.table.Table`."""
+    beside, n = _beside(result, path), result.samples.rows
+    table = samples.load_table(beside, n) if n >= MANY else None
+    return samples.load(beside, n) if table is None else table
+
+
+def _beside(result: Result, path: Path) -> Path:
+    """The samples file, which is what the result says."""
     beside = path.parent / result.samples.file
     if not beside.is_file():
         raise UsageError(f"{beside}: the samples of {path.name} are missing; keep both files together")
@@ -205,7 +221,7 @@ def judgements(result: Result, path: Path) -> tuple[Judgement, ...]:
         raise UsageError(f"{beside}: larger than {samples.MAX_BYTES >> 20} MiB")
     if hashlib.sha256(beside.read_bytes()).hexdigest() != result.samples.sha256:
         raise UsageError(f"{beside}: altered: its sha256 is not the one that {path.name} states")
-    return samples.load(beside, result.samples.rows)
+    return beside
 
 
 def compared(result: Result) -> dict[str, Any]:
@@ -305,9 +321,8 @@ def rescore(
     `write(as_draft(result), judgements, out)` does that.
     """
     old = read(path)
-    rows = judgements(old, path)
     options = {**old.metric_options, **(options or {})}
-    metrics = evaluate(rows, with_options(plan, options))
+    metrics = evaluate(rows(old, path), with_options(plan, options))
     if old.withheld:
         metrics = withhold(metrics, old.withheld)
     said = ", ".join(f"{key} = {json.dumps(value)}" for key, value in sorted(options.items()))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
@@ -19,6 +20,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from rmeval import strict_json
 from rmeval.errors import UsageError
+from rmeval.metrics.table import Table, from_arrow, schema
 from rmeval.records import Record, parse, say
 from rmeval.types import NAN, Judgement, Verdict
 
@@ -183,6 +185,49 @@ def load(path: Path, rows: int) -> tuple[Judgement, ...]:
     if len(found) != rows:
         raise UsageError(f"{path}: {len(found)} rows, but the result file states {rows}")
     return tuple(found)
+
+
+def load_table(path: Path, rows: int) -> Table | None:
+    """The same as columns, at a tenth of the time and memory; None where a row is not plain or anything is amiss.
+
+    What `load` refuses is never read here: whatever looks odd is left to `load`, which says what it is.
+    """
+    import pyarrow as pa
+    from pyarrow import json as arrow_json
+
+    parse = arrow_json.ParseOptions(explicit_schema=schema(), unexpected_field_behavior="error")
+    found, seen, rest = [], 0, b""
+    with strict_json.open_bytes(path) as handle:
+        while more := handle.read(_BLOCK):
+            whole, newline, rest = (rest + more).rpartition(b"\n")
+            if len(rest) > _BLOCK:
+                return None
+            block = whole + newline
+            lines = block.count(b"\n")
+            # each line is one object and begins one; a null stands in lists alone
+            if not block:
+                continue
+            if not block.startswith(_START) or block.count(b"}\n" + _START) != lines - 1 or _NULL.search(block):
+                return None
+            reading = arrow_json.ReadOptions(block_size=2 * len(block), use_threads=False)
+            try:
+                found.append(arrow_json.read_json(pa.BufferReader(block), reading, parse))
+            except (pa.ArrowInvalid, UnicodeDecodeError):
+                return None
+            seen += len(found[-1])
+            if len(found[-1]) != lines or seen > rows:
+                return None
+    if rest or seen != rows:
+        return None
+    try:
+        return from_arrow(pa.concat_tables(found))
+    except (pa.ArrowInvalid, UnicodeDecodeError):
+        return None
+
+
+_BLOCK = 16 * 2**20
+_START = b'{"id":"'
+_NULL = re.compile(rb'"\s*:\s*null')
 
 
 def _nan_to_null(value: Any) -> Any:

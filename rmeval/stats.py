@@ -16,8 +16,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rmeval.clusters import Clusters as Clusters  # noqa: PLC0414 - offered here too
+from rmeval.clusters import Ints as Ints  # noqa: PLC0414
+from rmeval.clusters import cluster_codes as cluster_codes  # noqa: PLC0414
+
 Floats: TypeAlias = NDArray[np.float64]
-Ints: TypeAlias = NDArray[np.intp]
 
 LEVEL = 0.95
 FEW_CLUSTERS = 10
@@ -41,16 +44,6 @@ class Interval:
 
 
 # --- means and intervals ---------------------------------------------------------------------------------------------
-
-
-def cluster_codes(clusters: Sequence[Hashable]) -> tuple[Ints, int]:
-    """Cluster ids as 0..C-1 in sorted order of their text, and C, so that row order changes nothing.
-
-    >>> cluster_codes(["b", "a", "b"])
-    (array([1, 0, 1]), 2)
-    """
-    order = {name: code for code, name in enumerate(sorted(set(clusters), key=str))}
-    return np.array([order[c] for c in clusters], dtype=np.intp), len(order)
 
 
 def iid_se(values: ArrayLike) -> float:

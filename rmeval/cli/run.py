@@ -151,7 +151,7 @@ def rescore(
     fresh = results.rescore(result, load_suite(old.suite.name).plan, options)
     path = result
     if out is not None:
-        path = results.write(results.as_draft(fresh), results.judgements(old, result), out)
+        path = results.write(results.as_draft(fresh), results.rows(old, result), out)
         fresh = results.read(path)
     if as_json:
         output.json_document(results.to_dict(fresh))

@@ -9,9 +9,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from rmeval.errors import UsageError
-from rmeval.metrics.credit import Credits, Figures, Formula, Linear, Rule
+from rmeval.metrics.columns import Column
+from rmeval.metrics.credit import Credit, Credits, Figures, Formula, Linear, Rule
 from rmeval.metrics.plan import Definition, MetricPlan, Section
+from rmeval.metrics.table import Table
 from rmeval.metrics.tree import Aggregate, Branch, Leaf
 from rmeval.plugins import METRICS
 from rmeval.types import Judgement
@@ -32,8 +36,12 @@ class Book:
         self.rules = {} if rules is None else rules
         # a suite of many sections (a language each) must not look through all rows for each of them
         self._places: dict[str, list[int]] = {}
-        for place, j in enumerate(judgements):
-            self._places.setdefault(j.subset, []).append(place)
+        if isinstance(judgements, Table):
+            codes, names = judgements.subsets
+            self._places = {name: np.flatnonzero(codes == code).tolist() for code, name in enumerate(names)}
+        else:
+            for place, j in enumerate(judgements):
+                self._places.setdefault(j.subset, []).append(place)
         self.subsets = tuple(self._places)
         self._earned: dict[str, Credits | Figures] = {}
         self._leaves: dict[tuple[str, tuple[str, ...], str], Leaf] = {}
@@ -67,12 +75,17 @@ class Book:
             if name not in self.rules:
                 self.rules[name] = METRICS.get(name)
             places = sorted(p for subset in set(section.subsets) for p in self._places.get(subset, ()))
-            rows = [self.judgements[place] for place in places] if section.subsets else self.judgements
+            rows = self._rows(places) if section.subsets else self.judgements
             earned = self.rules[name](rows, section.rule.options)
             if isinstance(earned, Credits):
                 _check(earned, name)
             self._earned[key] = earned
         return self._earned[key]
+
+    def _rows(self, places: list[int]) -> Sequence[Judgement]:
+        if isinstance(self.judgements, Table):
+            return self.judgements.take(np.array(places, dtype=np.intp))
+        return [self.judgements[place] for place in places]
 
     def credits(self, section: Section) -> Credits:
         """The credits of the section's rows; a rule that gives figures instead raises `UsageError`."""
@@ -170,14 +183,23 @@ class Book:
     def _leaf(self, earned: Credits, subsets: tuple[str, ...], component: str) -> Leaf:
         key = (str(id(earned)), subsets, component)
         if key not in self._leaves:
-            rows = tuple(r for r in earned.rows if r.component == component and (not subsets or r.subset in subsets))
+            rows = _chosen(earned.rows, component, subsets)
             name = f"{component} of {', '.join(subsets)}" if subsets else component
             self._leaves[key] = Leaf(name, rows, earned.ranges.get(component, (0.0, 1.0)))
         return self._leaves[key]
 
 
+def _chosen(rows: Sequence[Credit], component: str, subsets: tuple[str, ...]) -> Sequence[Credit]:
+    """The credits of one component in some subsets, or in all where none is named."""
+    if isinstance(rows, Column):
+        return () if rows.component != component else rows.of(subsets) if subsets else rows
+    return tuple(r for r in rows if r.component == component and (not subsets or r.subset in subsets))
+
+
 def _check(earned: Credits, rule: str) -> None:
     """Refuse credits that no interval could be true of; rules may come from plugins."""
+    if isinstance(earned.rows, Column) and "" not in earned.rows.table.clusters.names:
+        return  # made here, within the range
     for row in earned.rows:
         low, high = earned.ranges.get(row.component, (0.0, 1.0))
         if row.value < low or row.value > high:

@@ -25,7 +25,8 @@ from numpy.typing import ArrayLike
 from rmeval import stats
 from rmeval.likelihood import Derivatives, NotIdentifiable, clustered_covariance, maximise, sigmoid
 from rmeval.metrics.contrasts import FARTHEST, Contrasts
-from rmeval.stats import Floats, Ints
+from rmeval.metrics.table import Table
+from rmeval.stats import Clusters, Floats, Ints
 from rmeval.types import Judgement
 
 BINS = 10
@@ -53,7 +54,7 @@ class Margins:
     """[P] those of one example sum to 1."""
     example: Ints
     """[P] index of the example."""
-    clusters: tuple[str, ...]
+    clusters: Sequence[str]
     """[n] the prompt of each example."""
     n_missing: int = 0
     """Examples with right and wrong candidates, at least one of them without a score."""
@@ -94,6 +95,8 @@ def margins(judgements: Sequence[Judgement]) -> Margins:
     >>> found.values.tolist(), found.weights.tolist(), found.n
     ([2.0, -2.0], [0.5, 0.5], 1)
     """
+    if isinstance(judgements, Table):
+        return _margins_of(judgements)
     graded = [j for j in judgements if len(set(j.grades)) > 1]
     scalar = [j for j in graded if j.scores or not (j.verdicts or j.ratings or j.step_scores)]
     scored = [j for j in scalar if len(j.scores) == len(j.grades) and all(map(math.isfinite, j.scores))]
@@ -106,6 +109,20 @@ def margins(judgements: Sequence[Judgement]) -> Margins:
         n_missing=len(scalar) - len(scored),
         n_without_contrast=len(judgements) - len(graded),
         n_not_scalar=len(graded) - len(scalar),
+    )
+
+
+def _margins_of(table: Table) -> Margins:
+    scored = table.take(np.flatnonzero(table.contrast & table.whole))
+    pairs = Contrasts(scored)
+    graded = int(table.contrast.sum())
+    return Margins(
+        values=pairs.between(scored.scores),
+        weights=pairs.weights,
+        example=pairs.example,
+        clusters=scored.clusters,
+        n_missing=graded - len(scored),
+        n_without_contrast=len(table) - graded,
     )
 
 
@@ -122,7 +139,7 @@ class Temperature:
 
 
 def fit_temperature(
-    values: ArrayLike, clusters: Sequence[Hashable] | None = None, weights: ArrayLike | None = None
+    values: ArrayLike, clusters: Sequence[Hashable] | Ints | None = None, weights: ArrayLike | None = None
 ) -> Temperature:
     """Maximum-likelihood T of margins [P], on the rows given.
 
@@ -176,11 +193,14 @@ def cross_fitted(found: Margins, folds: int = FOLDS) -> Floats:
     Prompts are dealt to the folds in the order of a hash of their id, so that the order of rows changes nothing. Raises
     `NotIdentifiable` where a fold's rest determines no T.
     """
-    names = sorted(set(found.clusters), key=lambda name: hashlib.sha256(name.encode()).digest())
-    if len(names) < max(folds, stats.FEW_CLUSTERS):
-        raise NotIdentifiable(f"temperature not cross-fitted: only {len(names)} different prompts")
-    fold_of = {name: index % folds for index, name in enumerate(names)}
-    fold = np.array([fold_of[name] for name in found.clusters], dtype=np.intp)[found.example]
+    codes, c = stats.cluster_codes(found.clusters)
+    names = found.clusters.names if isinstance(found.clusters, Clusters) else sorted(set(found.clusters))
+    if c < max(folds, stats.FEW_CLUSTERS):
+        raise NotIdentifiable(f"temperature not cross-fitted: only {c} different prompts")
+    digests = np.frombuffer(b"".join(hashlib.sha256(name.encode()).digest() for name in names), dtype=">u8")
+    fold_of = np.empty(c, dtype=np.intp)
+    fold_of[np.lexsort(digests.reshape(c, 4).T[::-1])] = np.arange(c) % folds
+    fold = fold_of[codes][found.example]
     fitted = np.empty(found.values.size)
     for held_out in range(folds):
         rest = fold != held_out
@@ -344,7 +364,7 @@ def calibrate(found: Margins) -> Calibration:
     temperature, fitted, why = None, None, ""
     try:
         # codes and not names: sorting them is quicker, and only equality matters
-        temperature = fit_temperature(found.values, codes.tolist(), found.weights)
+        temperature = fit_temperature(found.values, codes, found.weights)
         fitted = errors_at(found, cross_fitted(found))
     except NotIdentifiable as undetermined:
         why = str(undetermined)
@@ -357,7 +377,7 @@ def errors_at(found: Margins, temperature: float | Floats) -> Errors:
     p = sigmoid(z)
     confidence, correct = np.maximum(p, 1 - p), np.where(z == 0, 0.5, z > 0)
     codes, _ = found.codes
-    names = [int(code) for code in codes[np.unique(found.example, return_index=True)[1]]]
+    names = Clusters.of(codes[np.unique(found.example, return_index=True)[1]])
     nll, brier = found.per_example(_softplus(-z)), found.per_example(np.square(1 - p))
     null, null_95 = null_calibration_error(confidence, found.weights, codes)
     return Errors(
@@ -389,7 +409,10 @@ class Scale:
 
 def scale(judgements: Sequence[Judgement]) -> Scale | None:
     """Describe the scalar scores of a run, all candidates together; None where there are none."""
-    flat = np.array([score for j in judgements for score in j.scores], dtype=np.float64)
+    if isinstance(judgements, Table):
+        flat = judgements.scores
+    else:
+        flat = np.array([score for j in judgements for score in j.scores], dtype=np.float64)
     scores = np.clip(flat[np.isfinite(flat)], -FARTHEST, FARTHEST)
     if not scores.size:
         return None

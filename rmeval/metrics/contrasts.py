@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
+from rmeval.metrics.table import Table
 from rmeval.stats import Floats, Ints
 from rmeval.types import Judgement
 
@@ -31,15 +32,20 @@ class Contrasts:
     ([2.0, -2.0], [0.5, 0.5])
     """
 
-    judgements: tuple[Judgement, ...]
+    judgements: Sequence[Judgement]
 
     @cached_property
     def _groups(self) -> list[tuple[Ints, Ints, Ints]]:
         """(judgements [m], right candidates [p], wrong candidates [p]) of those that label the same ones right."""
-        alike: dict[tuple[bool, ...], list[int]] = {}
-        for index, j in enumerate(self.judgements):
-            best = max(j.grades, default=0.0)
-            alike.setdefault(tuple(grade == best for grade in j.grades), []).append(index)
+        alike: dict[tuple[bool, ...], Sequence[int] | Ints] = {}
+        if isinstance(self.judgements, Table):
+            alike.update(_patterns(self.judgements))
+        else:
+            found: dict[tuple[bool, ...], list[int]] = {}
+            for index, j in enumerate(self.judgements):
+                best = max(j.grades, default=0.0)
+                found.setdefault(tuple(grade == best for grade in j.grades), []).append(index)
+            alike.update(found)
         groups = []
         for right, members in alike.items():
             pairs = [(r, w) for r, yes in enumerate(right) if yes for w, also in enumerate(right) if not also]
@@ -66,12 +72,22 @@ class Contrasts:
         return tuple(self.judgements[i].cluster for i in self.example)
 
     def between(
-        self, quantity: Callable[[Judgement], Sequence[float]], scale: Callable[[Floats], Floats] | None = None
+        self,
+        quantity: Callable[[Judgement], Sequence[float]] | Floats | Ints,
+        scale: Callable[[Floats], Floats] | None = None,
     ) -> Floats:
-        """[P] the right candidate's quantity minus the wrong one's, both on a `scale` such as the logarithm."""
+        """[P] the right candidate's quantity minus the wrong one's, both on a `scale` such as the logarithm.
+
+        Of a table the quantity may be the column itself, a number for each of all candidates.
+        """
         parts = []
         for members, first, second in self._groups:
-            table = np.array([quantity(self.judgements[i]) for i in members], dtype=np.float64)
+            if isinstance(quantity, np.ndarray):
+                assert isinstance(self.judgements, Table)
+                k = int(self.judgements.sizes[members[0]])
+                table = quantity[self.judgements.starts[members][:, None] + np.arange(k)].astype(np.float64)
+            else:
+                table = np.array([quantity(self.judgements[i]) for i in members], dtype=np.float64)
             table = scale(table) if scale else table
             right, wrong = table[:, first], table[:, second]
             with np.errstate(over="ignore", invalid="ignore"):
@@ -79,3 +95,16 @@ class Contrasts:
             known = np.isfinite(right) & np.isfinite(wrong)
             parts.append(np.where(known, np.clip(apart, -FARTHEST, FARTHEST), apart).ravel())
         return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def _patterns(table: Table) -> dict[tuple[bool, ...], Ints]:
+    """The rows of a table by which of their candidates are right, in the order in which these first appear."""
+    found: list[tuple[int, tuple[bool, ...], Ints]] = []
+    for k in np.unique(table.sizes).tolist():
+        rows = np.flatnonzero(table.sizes == k)
+        right = table.right[table.starts[rows][:, None] + np.arange(k)]
+        packed = np.ascontiguousarray(np.packbits(right, axis=1))
+        _, first, which = np.unique(packed.view(f"V{packed.shape[1]}").ravel(), return_index=True, return_inverse=True)
+        for number, place in enumerate(first.tolist()):
+            found.append((int(rows[place]), tuple(right[place].tolist()), rows[which == number]))
+    return {pattern: members for _, pattern, members in sorted(found, key=lambda one: one[0])}

@@ -10,7 +10,7 @@ What this module does not know: any rule, any suite, any interval.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -113,13 +113,14 @@ class HarmonicMean:
 class Credits:
     """All that a rule says about some judgements."""
 
-    rows: tuple[Credit, ...]
+    rows: Sequence[Credit]
+    """A tuple, or a `rmeval.metrics.columns.Column`."""
     formula: Formula
     note: str
     """The rule in force, as a sentence: ties, parse rule, conversions."""
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Components whose credits do not lie in [0, 1]."""
-    ties: frozenset[str] | None = None
+    ties: Collection[str] | None = None
     """Ids of the examples whose credit an exact tie decided; None where the rule knows no ties."""
     variants: tuple[tuple[str, JSON], ...] = ()
     """Other definitions in use, each as (option, value) over the options given."""

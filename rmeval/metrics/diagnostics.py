@@ -32,6 +32,7 @@ from rmeval.metrics import agreement, calibration, style
 from rmeval.metrics.calibration import Calibration, Errors, Margins
 from rmeval.metrics.convert import scores_of
 from rmeval.metrics.judging import judging
+from rmeval.metrics.table import Table
 from rmeval.stats import Floats
 from rmeval.types import Judgement, Metric
 
@@ -39,9 +40,10 @@ from rmeval.types import Judgement, Metric
 def diagnostics(judgements: Sequence[Judgement], headline: Metric | None = None) -> list[Metric]:
     """All diagnostics of a run that its judgements allow; `headline` is what the resolvable difference is about."""
     found: list[Metric] = []
-    if any(len(set(j.grades)) > 1 for j in judgements):
+    plain = isinstance(judgements, Table)
+    if judgements.contrast.any() if isinstance(judgements, Table) else any(len(set(j.grades)) > 1 for j in judgements):
         found += [*margin_figures(judgements), *_length_and_style(judgements)]
-    if any(j.votes for j in judgements):
+    if not plain and any(j.votes for j in judgements):
         found += annotator_figures(judgements)
     found += judging(judgements)
     if headline is not None:

@@ -29,10 +29,12 @@ import numpy as np
 from rmeval import stats
 from rmeval.errors import UsageError
 from rmeval.metrics.book import Book
+from rmeval.metrics.columns import Column, Places, rates
 from rmeval.metrics.credit import Credit, Credits, Figures, Linear
 from rmeval.metrics.diagnostics import diagnostics
-from rmeval.metrics.nulls import NULLS, draws, random
+from rmeval.metrics.nulls import NULLS, draws, random, stood_in
 from rmeval.metrics.plan import MetricPlan, RuleSpec, Section
+from rmeval.metrics.table import Table
 from rmeval.metrics.tree import Aggregate, Branch, Leaf, interval, replicate
 from rmeval.stats import Floats
 from rmeval.types import JSON, UNREAD, Judgement, Metric
@@ -87,7 +89,7 @@ def evaluate(
         first.setdefault((draft.name, draft.subset), draft)
     finished = _finish(list(first.values()), replicates, seed)
     # sums of floats depend on their order; the figures must not depend on that of the rows
-    in_order = sorted(judgements, key=lambda j: j.id)
+    in_order = judgements.by_id() if isinstance(judgements, Table) else sorted(judgements, key=lambda j: j.id)
     return [*finished, *_random_null(book), *_figures(book), *diagnostics(in_order, finished[0])]
 
 
@@ -179,7 +181,8 @@ def _components(book: Book) -> list[_Draft]:
 def _extra(book: Book, section: Section) -> tuple[str, ...]:
     """Components of a section beside its number itself."""
     earned = book.credits(section)
-    names = dict.fromkeys((*earned.formula.components, *(row.component for row in earned.rows)))
+    rows = earned.rows[:1] if isinstance(earned.rows, Column) else earned.rows
+    names = dict.fromkeys((*earned.formula.components, *(row.component for row in rows)))
     itself = earned.formula.components if len(earned.formula.components) == 1 else ()
     return tuple(name for name in names if name not in itself)
 
@@ -199,7 +202,7 @@ def _definitions(book: Book) -> list[_Draft]:
 def _slices(book: Book) -> list[_Draft]:
     """The headline's rule over the rows of each slice; slices may overlap, so they are no sections."""
     rows: dict[str, list[Judgement]] = {}
-    for j in book.judgements:
+    for j in () if isinstance(book.judgements, Table) else book.judgements:
         for name in j.slices:
             rows.setdefault(name, []).append(j)
     section = replace(book.in_headline[0], name=book.plan.headline, subsets=(), weights=None)
@@ -250,7 +253,7 @@ def _alternatives(book: Book) -> list[_Draft]:
         varied = Book(book.judgements, replace(plan, sections=sections), book.rules)
         drafts.append(_Draft(_label(plan.headline, {option: value}), None, varied.headline(), varied.note()))
     headline = book.headline()
-    if not all(headline.keys.values()):
+    if headline.entered[1]:
         for end, word in enumerate(("wrong", "right")):
             note = f"bound: every missing credit at its {'highest' if end else 'lowest'}"
             name = f"{plan.headline}[missing={word}]"
@@ -260,6 +263,16 @@ def _alternatives(book: Book) -> list[_Draft]:
 
 def _rates(book: Book) -> list[_Draft]:
     earned = [book.credits(s) for s in book.in_headline]
+    said = {
+        "tie_rate": "examples whose credit an exact tie decides, of those scored",
+        "missing_rate": "examples without a credit",
+        "unparsed_rate": "examples with a reading that was refused or could not be parsed",
+    }
+    found = [(c.rows, c.ties.rows) for c in earned if isinstance(c.rows, Column) and isinstance(c.ties, Places)]
+    if isinstance(book.judgements, Table) and len(found) == len(earned):
+        return [
+            _flagged(column, said[column.component]) for column in rates(book.judgements, *zip(*found, strict=True))
+        ]
     rows: dict[str, Credit] = {}
     for row in (row for c in earned for row in c.rows):
         if row.key not in rows or math.isnan(row.value):
@@ -268,18 +281,22 @@ def _rates(book: Book) -> list[_Draft]:
     drafts = []
     if all(c.ties is not None for c in earned):
         tied = {key for c in earned for key in c.ties or ()}
-        note = "examples whose credit an exact tie decides, of those scored"
-        drafts.append(_rate("tie_rate", scored, lambda row: row.key in tied, note))
+        drafts.append(_rate("tie_rate", scored, lambda row: row.key in tied, said["tie_rate"]))
     unread = {j.id for j in book.judgements if _unparsed(j)}
-    note = "examples without a credit"
-    drafts.append(_rate("missing_rate", list(rows.values()), lambda row: math.isnan(row.value), note))
-    note = "examples with a reading that was refused or could not be parsed"
-    drafts.append(_rate("unparsed_rate", list(rows.values()), lambda row: row.key in unread, note))
+    every = list(rows.values())
+    drafts.append(_rate("missing_rate", every, lambda row: math.isnan(row.value), said["missing_rate"]))
+    drafts.append(_rate("unparsed_rate", every, lambda row: row.key in unread, said["unparsed_rate"]))
     return drafts
 
 
 def _rate(name: str, rows: Sequence[Credit], counts: Callable[[Credit], bool], note: str) -> _Draft:
     flags = tuple(Credit(row.key, row.cluster, row.subset, name, float(counts(row))) for row in rows)
+    return _flagged(flags, note, name)
+
+
+def _flagged(flags: Sequence[Credit], note: str, name: str = "") -> _Draft:
+    """The share of the rows that are flagged with 1."""
+    name = name or flags[0].component
     aggregate = Aggregate((Branch(1.0, Linear({name: 1.0}), {name: Leaf(name, flags)}),))
     return _Draft(name, None, aggregate, note, higher_is_better=False)
 
@@ -293,7 +310,7 @@ def _nulls(book: Book) -> list[_Draft]:
     for name, (stand_in, what) in NULLS.items():
         if stand_in is random:
             continue  # see `_random_null`
-        nothing = Book([stand_in(j) for j in book.judgements], book.plan, book.rules)
+        nothing = Book(stood_in(name, book.judgements), book.plan, book.rules)
         note = f"null baseline on the same rows: {what}"
         drafts.append(_Draft(f"null:{name}", None, nothing.headline(), note))
         drafts += [_Draft(f"null:{name}", s.name, nothing.section(s), note) for s in nothing.sections]
@@ -302,6 +319,8 @@ def _nulls(book: Book) -> list[_Draft]:
 
 def _random_null(book: Book) -> list[Metric]:
     """The mean of several random draws: what chance is worth under this rule, without the luck of one draw."""
+    if isinstance(book.judgements, Table):
+        return _drawn_null(book)  # what it would be kept by is larger than the table
     asked = (repr(book.plan), frozenset(book.rules.items()), tuple(_about(j) for j in book.judgements))
     if asked not in _CHANCE:
         while len(_CHANCE) >= _CHANCES:
@@ -327,7 +346,7 @@ def _drawn_null(book: Book) -> list[Metric]:
     drawn: dict[str | None, list[Metric]] = {}
     many = draws(len(book.judgements))
     for draw in range(many):
-        nothing = Book([random(j, draw) for j in book.judgements], book.plan, book.rules)
+        nothing = Book(stood_in("random", book.judgements, draw), book.plan, book.rules)
         for subset, aggregate in [
             (None, nothing.headline()),
             *((s.name, nothing.section(s)) for s in nothing.sections),
@@ -363,17 +382,16 @@ def _metric(draft: _Draft, replicated: Floats | None) -> Metric:
         parts.insert(0, f"undefined: {aggregate.why_none}")
     elif draft.with_interval:
         found = interval(aggregate, replicated)
-        clusters = len({name for leaf in aggregate.leaves for name in leaf.clusters})
-        parts.append(f"interval: {found.method}, {clusters} clusters" if found else "interval not estimable")
+        parts.append(f"interval: {found.method}, {aggregate.prompts} clusters" if found else "interval not estimable")
         ci = (found.low, found.high) if found else None
-    entered = list(aggregate.keys.values())
+    n, n_missing = aggregate.entered
     return Metric(
         name=draft.name,
         value=value,
         subset=draft.subset,
         ci=ci,
-        n=sum(entered),
-        n_missing=len(entered) - sum(entered),
+        n=n,
+        n_missing=n_missing,
         higher_is_better=draft.higher_is_better,
         note="; ".join(part for part in parts if part),
         unit="number" if _is_count(aggregate) else "fraction",

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rmeval.metrics.figures import mean_figure
+from rmeval.metrics.table import Table
 from rmeval.types import UNREAD, Judgement, Metric
 
 FAILURES = {
@@ -46,6 +47,8 @@ class Reading:
 
 def readings(judgements: Sequence[Judgement]) -> list[Reading]:
     """All readings of a judge; empty where the scores are no judge's."""
+    if isinstance(judgements, Table) and not judgements.unread.any():
+        return []
     judged = any((j.verdicts or j.ratings) and not j.scores for j in judgements)
     refused = any(UNREAD.intersection(filter(None, j.reasons)) for j in judgements)
     return [reading for j in judgements for reading in _of(j)] if judged or refused else []

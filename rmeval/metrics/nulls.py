@@ -6,9 +6,11 @@ What this module does not know: texts. Lengths come with the judgements, where t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from rmeval.metrics import columns
+from rmeval.metrics.table import Table
 from rmeval.types import NAN, Judgement
 
 
@@ -34,6 +36,15 @@ NULLS: dict[str, tuple[Callable[[Judgement], Judgement], str]] = {
     "constant": (constant, "the same score for every candidate"),
 }
 """Name -> how the judgement is replaced, and what it stands for."""
+
+
+def stood_in(name: str, judgements: Sequence[Judgement], draw: int = 0) -> Sequence[Judgement]:
+    """All judgements as the baseline of this name would have scored them."""
+    if isinstance(judgements, Table):
+        if name == "random":
+            return columns.random(judgements, draw)
+        return {"length": columns.length, "constant": columns.constant}[name](judgements)
+    return [random(j, draw) for j in judgements] if name == "random" else [NULLS[name][0](j) for j in judgements]
 
 
 def draws(n: int) -> int:

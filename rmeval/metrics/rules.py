@@ -13,9 +13,11 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from rmeval.errors import UsageError
+from rmeval.metrics import columns
 from rmeval.metrics.convert import MEAN, missing_reason
 from rmeval.metrics.credit import Credits, Linear, Option, is_number_or_null, read_options
 from rmeval.metrics.debias import SAYS, by_order, decide, mean_credit
+from rmeval.metrics.table import Table
 from rmeval.metrics.tally import CONVERT, VERDICTS, Tally, right_of, top_of
 from rmeval.metrics.verdicts import ANSWERED, TIES, contests, fault, tie_credit, winners
 from rmeval.types import JSON, NAN, UNREAD, Judgement
@@ -60,6 +62,10 @@ def accuracy(judgements: Sequence[Judgement], options: Mapping[str, JSON]) -> Cr
     judge_ties = chosen["judge_ties"] or ties
     tally = Tally()
     rated = False
+    tally.column = columns.accuracy(judgements, ties) if isinstance(judgements, Table) else None
+    if tally.column is not None:
+        tally.without_contrast = len(judgements) - len(tally.column[0])
+        judgements = ()
     for j in tally.with_contrast(judgements):
         right = right_of(j)
         if _only_full_verdicts(j):

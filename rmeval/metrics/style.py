@@ -17,7 +17,7 @@ What this module does not know: names of metrics, files, how scores were made.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,7 +27,8 @@ from rmeval import stats
 from rmeval.likelihood import NotIdentifiable, logistic, sigmoid
 from rmeval.metrics.contrasts import Contrasts
 from rmeval.metrics.convert import scores_of
-from rmeval.stats import Floats, Ints
+from rmeval.metrics.table import Table
+from rmeval.stats import Clusters, Floats, Ints
 from rmeval.types import Judgement
 
 SIMILAR = math.log(1.1)
@@ -63,7 +64,7 @@ class StyleFit:
 
 
 def fit_preferences(
-    wins: Floats, differences: Mapping[str, Floats], clusters: Sequence[Hashable], weights: Floats | None = None
+    wins: Floats, differences: Mapping[str, Floats], clusters: Sequence[Hashable] | Ints, weights: Floats | None = None
 ) -> StyleFit:
     """The logistic regression of preference on label and features.
 
@@ -77,7 +78,7 @@ def fit_preferences(
     >>> round(found.features["length"].value, 6), round(found.accuracy.value, 6)
     (0.804719, 0.572949)
     """
-    prompts = len(set(clusters))
+    _, prompts = stats.cluster_codes(clusters)
     if prompts < stats.FEW_CLUSTERS:
         raise NotIdentifiable(f"only {prompts} different prompts")
     w = np.ones(wins.size) if weights is None else weights
@@ -123,7 +124,7 @@ class Strata:
     """The plain mean of `longer` and `shorter`: what a preference for length adds to one it takes from the other."""
 
 
-def strata(wins: Floats, log_ratio: Floats, example: Ints, clusters: Sequence[Hashable]) -> Strata:
+def strata(wins: Floats, log_ratio: Floats, example: Ints, clusters: Sequence[Hashable] | Ints) -> Strata:
     """Accuracy by length. wins, log_ratio: [P]; example: [P] index of the example; clusters: [n] prompt of each."""
     parts = {
         "longer": log_ratio > SIMILAR,
@@ -131,7 +132,8 @@ def strata(wins: Floats, log_ratio: Floats, example: Ints, clusters: Sequence[Ha
         "shorter": log_ratio < -SIMILAR,
     }
     means = {name: _means(wins[chosen], example[chosen]) for name, chosen in parts.items()}
-    found = {name: _stratum(values, [clusters[i] for i in who]) for name, (who, values) in means.items()}
+    numbers, _ = stats.cluster_codes(clusters)
+    found = {name: _stratum(values, numbers[who]) for name, (who, values) in means.items()}
     longer, shorter = found["longer"], found["shorter"]
     controlled = None
     if longer and shorter:
@@ -148,15 +150,15 @@ def _means(wins: Floats, example: Ints) -> tuple[Ints, Floats]:
     return who, np.bincount(inverse, weights=wins, minlength=who.size) / n
 
 
-def _stratum(values: Floats, clusters: list[Hashable]) -> Stratum | None:
+def _stratum(values: Floats, clusters: Ints) -> Stratum | None:
     if not values.size:
         return None
-    found = stats.mean_interval(np.minimum(values, 1.0), clusters)
+    found = stats.mean_interval(np.minimum(values, 1.0), Clusters.of(clusters))
     return Stratum(float(values.mean()), (found.low, found.high) if found else None, values.size)
 
 
 def _mean_of_two(
-    value: float, one: tuple[Ints, Floats], other: tuple[Ints, Floats], clusters: Sequence[Hashable]
+    value: float, one: tuple[Ints, Floats], other: tuple[Ints, Floats], clusters: Sequence[Hashable] | Ints
 ) -> tuple[float, float] | None:
     """The clustered t interval of the mean of two means; prompts with examples in both keep their covariance.
 
@@ -199,13 +201,19 @@ class Preferences:
     @cached_property
     def log_ratio(self) -> Floats:
         """[P] logarithm of the right candidate's length over the wrong one's."""
-        return self.pairs.between(lambda j: j.lengths, lambda lengths: np.log(np.maximum(lengths, 1.0)))
+        return self.pairs.between(self._lengths, lambda lengths: np.log(np.maximum(lengths, 1.0)))
 
     @cached_property
-    def prompts(self) -> list[int]:
+    def prompts(self) -> Ints:
         """[n] the prompt of each example, as a number."""
-        codes, _ = stats.cluster_codes([j.cluster for j in self.pairs.judgements])
-        return [int(code) for code in codes]
+        if isinstance(self.pairs.judgements, Table):
+            return self.pairs.judgements.clusters.codes
+        return stats.cluster_codes([j.cluster for j in self.pairs.judgements])[0]
+
+    @property
+    def _lengths(self) -> Callable[[Judgement], Sequence[float]] | Ints:
+        rows = self.pairs.judgements
+        return rows.lengths if isinstance(rows, Table) and rows.lengths is not None else lambda j: j.lengths
 
     def strata(self) -> Strata:
         """Accuracy by which of the two is longer."""
@@ -221,6 +229,8 @@ class Preferences:
             raise NotIdentifiable("the markup of some texts was not recorded")
 
         def count(feature: int) -> Floats:
+            if isinstance(rows := self.pairs.judgements, Table) and rows.markup is not None:
+                return self.pairs.between(rows.markup[:, feature], np.log1p)
             return self.pairs.between(lambda j: [counts[feature] for counts in j.markup], np.log1p)
 
         markup = {name: count(feature) for feature, name in enumerate(MARKUP)}
@@ -229,15 +239,18 @@ class Preferences:
     @property
     def has_markup(self) -> bool:
         """Whether every example says how its candidates are marked up."""
+        if isinstance(self.pairs.judgements, Table):
+            return self.pairs.judgements.markup is not None
         return all(len(j.markup) == len(j.grades) for j in self.pairs.judgements)
 
     def _fit(self, differences: Mapping[str, Floats]) -> StyleFit:
-        prompts = np.array(self.prompts, dtype=np.intp)[self.pairs.example].tolist()
-        return fit_preferences(self.wins, differences, prompts, self.pairs.weights)
+        return fit_preferences(self.wins, differences, self.prompts[self.pairs.example], self.pairs.weights)
 
 
 def preferences(judgements: Sequence[Judgement]) -> Preferences:
     """The pairs of judgements that have scores and texts, and how many have not."""
+    if isinstance(judgements, Table):
+        return _preferences_of(judgements)
     graded = [j for j in judgements if len(set(j.grades)) > 1]
     kept, values, conversions = [], {}, dict[str, None]()
     n_missing = n_without_text = 0
@@ -255,3 +268,12 @@ def preferences(judgements: Sequence[Judgement]) -> Preferences:
     pairs = Contrasts(tuple(kept))
     margins = pairs.between(lambda j: values[j.id])
     return Preferences(pairs, margins, n_missing, n_without_text, tuple(conversions))
+
+
+def _preferences_of(table: Table) -> Preferences:
+    scored = table.take(np.flatnonzero(table.contrast & table.whole))
+    kept = scored if scored.lengths is not None else scored.take(np.zeros(0, dtype=np.intp))
+    pairs = Contrasts(kept)
+    return Preferences(
+        pairs, pairs.between(kept.scores), int(table.contrast.sum()) - len(scored), len(scored) - len(kept), ()
+    )

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rmeval.errors import UsageError
+from rmeval.metrics.columns import Column, Places
 from rmeval.metrics.convert import CHOICES, MEAN, OWN, Scored, scores_of
 from rmeval.metrics.credit import Credit, Credits, Linear, Option
 from rmeval.metrics.debias import DECISIONS
@@ -57,13 +59,15 @@ class Tally:
         self.without_contrast = 0
         self.in_one_order = 0
         """Pairs that a rule of two games leaves out, since one was played."""
+        self.column: tuple[Column, Any] | None = None
+        """The credits of a table, and where ties decide them, in place of rows one by one."""
         self.verdicts = False
         self.unread = False
 
     def with_contrast(self, judgements: Sequence[Judgement]) -> list[Judgement]:
         """Those that have a right and a wrong candidate."""
         kept = [j for j in judgements if len(right_of(j)) < len(j.grades)]
-        self.without_contrast = len(judgements) - len(kept)
+        self.without_contrast += len(judgements) - len(kept)
         return kept
 
     def scores(
@@ -103,4 +107,8 @@ class Tally:
         if n := self.in_one_order:
             pairs = "1 pair was" if n == 1 else f"{n} pairs were"
             parts.append(f"{pairs} judged in one order only, and this rule needs both: -a judge.orders=both")
-        return Credits(tuple(self.rows), formula, "; ".join(parts), ties=frozenset(self.tied), variants=variants)
+        note = "; ".join(parts)
+        if self.column is not None:
+            rows, tied = self.column
+            return Credits(rows, formula, note, ties=Places(rows.table, tied), variants=variants)
+        return Credits(tuple(self.rows), formula, note, ties=frozenset(self.tied), variants=variants)

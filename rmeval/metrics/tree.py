@@ -20,8 +20,9 @@ from functools import cached_property
 import numpy as np
 
 from rmeval import stats
+from rmeval.metrics.columns import Column, entered
 from rmeval.metrics.credit import Credit, Formula, Linear
-from rmeval.stats import Floats
+from rmeval.stats import Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -30,22 +31,28 @@ class Leaf:
 
     name: str
     """For messages: the subsets and the component."""
-    rows: tuple[Credit, ...]
+    rows: Sequence[Credit]
     bounds: tuple[float, float] = (0.0, 1.0)
 
     @cached_property
-    def scored(self) -> tuple[Credit, ...]:
+    def scored(self) -> Sequence[Credit]:
         """The rows that have a value."""
+        if isinstance(self.rows, Column):
+            return self.rows.take(~self.rows.missing)
         return tuple(row for row in self.rows if not math.isnan(row.value))
 
     @cached_property
     def values(self) -> Floats:
         """The values that are there: [n]."""
+        if isinstance(self.rows, Column):
+            return np.asarray(self.rows.values[~self.rows.missing], dtype=np.float64)
         return np.array([row.value for row in self.scored], dtype=np.float64)
 
     @cached_property
-    def clusters(self) -> tuple[str, ...]:
+    def clusters(self) -> Sequence[str]:
         """Their clusters: [n]."""
+        if isinstance(self.rows, Column):
+            return self.rows.clusters
         return tuple(row.cluster for row in self.scored)
 
     @cached_property
@@ -67,6 +74,8 @@ class Leaf:
     def filled(self, end: int) -> Leaf:
         """The leaf with every missing value at the low (0) or high (1) end of its range."""
         fill = self.bounds[end]
+        if isinstance(self.rows, Column):
+            return replace(self, rows=self.rows.filled(fill))
         return replace(self, rows=tuple(replace(r, value=fill) if math.isnan(r.value) else r for r in self.rows))
 
 
@@ -117,6 +126,22 @@ class Aggregate:
             for row in leaf.rows:
                 entered[row.key] = entered.get(row.key, True) and not math.isnan(row.value)
         return entered
+
+    @cached_property
+    def entered(self) -> tuple[int, int]:
+        """How many examples enter the value, and how many should and do not."""
+        columns = [leaf.rows for leaf in self.leaves if isinstance(leaf.rows, Column)]
+        if columns and len(columns) == len(self.leaves):
+            return entered(columns)
+        n = sum(self.keys.values())
+        return n, len(self.keys) - n
+
+    @cached_property
+    def prompts(self) -> int:
+        """How many clusters the scored examples come from."""
+        if len(self.leaves) == 1:
+            return stats.cluster_codes(self.leaves[0].clusters)[1]
+        return len({name for leaf in self.leaves for name in leaf.clusters})
 
     @property
     def is_plain(self) -> bool:
@@ -173,22 +198,32 @@ def replicate(aggregates: Sequence[Aggregate], *, replicates: int, seed: int, ho
     """
     leaves = list({id(leaf): leaf for aggregate in aggregates for leaf in aggregate.leaves}.values())
     column = {id(leaf): index for index, leaf in enumerate(leaves)}
-    code = {name: i for i, name in enumerate(sorted({name for leaf in leaves for name in leaf.clusters}))}
-    sums, counts = np.zeros((len(code), len(leaves))), np.zeros((len(code), len(leaves)))
-    for index, leaf in enumerate(leaves):
-        rows = np.array([code[name] for name in leaf.clusters], dtype=np.intp)
+    numbers, size = _numbered(leaves)
+    sums, counts = np.zeros((size, len(leaves))), np.zeros((size, len(leaves)))
+    for index, (leaf, rows) in enumerate(zip(leaves, numbers, strict=True)):
         np.add.at(sums[:, index], rows, leaf.values)
         np.add.at(counts[:, index], rows, 1)
     patterns = [row.tobytes() for row in counts > 0]
-    size = Counter(patterns)
+    alike = Counter(patterns)
     # a stratum of a few clusters would hardly vary: those are drawn together
-    strata = [pattern if size[pattern] >= stats.FEW_CLUSTERS else b"few" for pattern in patterns]
+    strata = [pattern if alike[pattern] >= stats.FEW_CLUSTERS else b"few" for pattern in patterns]
     means = stats.cluster_bootstrap(sums, counts, strata, replicates=replicates, seed=seed)
     for index, leaf in enumerate(leaves):
         # a leaf that no drawn cluster touches says nothing in that replicate
         idle = np.isnan(means[:, index]) if not (hold_steady and leaf.steady) else slice(None)
         means[idle, index] = leaf.mean
     return np.stack([a.combine(lambda leaf: means[:, column[id(leaf)]]) for a in aggregates], axis=1)
+
+
+def _numbered(leaves: Sequence[Leaf]) -> tuple[list[Ints], int]:
+    """The cluster of each row of each leaf as a number, in sorted order of their names, and how many there are."""
+    columns = [leaf.rows for leaf in leaves if isinstance(leaf.rows, Column)]
+    if len(columns) == len(leaves):
+        known = [column.table.prompts[~column.missing] for column in columns]
+        used, codes = np.unique(np.concatenate(known), return_inverse=True)
+        return np.split(codes, np.cumsum([len(rows) for rows in known])[:-1]), used.size
+    code = {name: i for i, name in enumerate(sorted({name for leaf in leaves for name in leaf.clusters}))}
+    return [np.array([code[name] for name in leaf.clusters], dtype=np.intp) for leaf in leaves], len(code)
 
 
 def interval(aggregate: Aggregate, replicated: Floats | None = None) -> stats.Interval | None:

@@ -178,7 +178,7 @@ def _accuracies(found: Preferences) -> Curve:
         "right is shorter": strata.shorter,
         "mean of longer and shorter": strata.controlled,
     }
-    points = [mean_point("all", [min(v, 1.0) for v in per_example], found.prompts)]
+    points = [mean_point("all", [min(v, 1.0) for v in per_example], found.prompts.tolist())]
     points += [_of_stratum(at, stratum, found) for at, stratum in split.items()]
     points += [_equal("equal length", *_fit(found, "length")), _equal("equal style", *_fit(found, "style"))]
     return Curve(panel, name, what, tuple(points))
