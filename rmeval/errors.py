@@ -20,6 +20,9 @@ _LONGEST = 9000
 """Characters of a message: twenty faults of a file and what helps."""
 
 
+_LONGEST_NAME = 200
+
+
 class RmevalError(Exception):
     """Base of all errors with a readable message."""
 
@@ -61,5 +64,7 @@ def near_miss(name: str, known: Iterable[str]) -> str:
     >>> near_miss("rm-bnech", ["rm-bench", "rmb"])
     "Did you mean 'rm-bench'?"
     """
+    if len(name) > _LONGEST_NAME:  # of no name that we know, and the search would take long
+        return ""
     close = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.6)
     return f"Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""

@@ -55,12 +55,14 @@ def _clear_if_stale(path: Path, host: object) -> None:
         held = json.loads(path.read_text())
     except FileNotFoundError:
         return
-    except ValueError:
+    except (ValueError, RecursionError):
+        held = None
+    if not isinstance(held, dict) or type(held.get("pid")) is not int or not 0 < held["pid"] < 2**31:
         held = {}  # being written this moment, or torn by a crash: only its age tells
         if time.time() - path.stat().st_mtime > 60:
             path.unlink(missing_ok=True)
             return
-    if held.get("host") == host and not alive(int(held["pid"])):
+    if held.get("host") == host and not alive(held["pid"]):
         note(f"took over the lock of process {held['pid']}, which has ended without giving it back")
         path.unlink(missing_ok=True)
         return

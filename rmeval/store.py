@@ -18,12 +18,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
+from rmeval import strict_json
 from rmeval.errors import ResourceError, UsageError
 from rmeval.locks import locked
 from rmeval.progress import note
-from rmeval.types import JSON, Chat, Mark, Message, Part, Reply, Request, Special, Text, Turn
+from rmeval.types import JSON, Chat, Finish, Mark, Message, Part, Reply, Request, Special, Text, Turn
 
 SCHEMA = 1
 
@@ -137,8 +138,8 @@ class Store:
                 rows = self._db.execute(f"SELECT key, reply FROM replies WHERE key IN ({marks})", part)  # noqa: S608 - marks are only question marks
                 for key, text in rows:
                     try:
-                        found[key] = _reply(json.loads(text))
-                    except (ValueError, TypeError, KeyError):  # asked for again, which mends it
+                        found[key] = _reply(strict_json.loads(text, key, constants=True))
+                    except (UsageError, ValueError, TypeError, KeyError, OverflowError):  # asked again, which mends it
                         note(f"{self.path}: the stored reply {key[:12]} cannot be read; it is asked for again")
         except sqlite3.DatabaseError as fault:
             raise _fault(self.path, fault) from None
@@ -165,7 +166,9 @@ class Store:
         """
         rows = self._run("SELECT fingerprint FROM runs WHERE model=? AND suite=?", model, suite)
         now = dict(_flat("", dict(settings)))
-        before = dict(_flat("", json.loads(rows[0][0]))) if rows else now
+        before = now
+        with contextlib.suppress(UsageError, IndexError):  # none before, or none that can be read
+            before = dict(_flat("", strict_json.loads(rows[0][0], "")))
         self._run("INSERT OR REPLACE INTO runs VALUES (?, ?, ?)", model, suite, canonical(settings))
         if before.keys().isdisjoint(now):  # written by a version that named them otherwise
             return {}
@@ -208,7 +211,8 @@ class Jobs:
 
     def jobs(self) -> dict[str, dict[str, Any]]:
         """Name -> job."""
-        return {name: json.loads(job) for name, job in self._run("SELECT name, job FROM jobs WHERE engine=?")}
+        rows = self._run("SELECT name, job FROM jobs WHERE engine=?")
+        return {name: strict_json.loads(job, f"{self._store.path}: job {name}") for name, job in rows}
 
     def keep(self, name: str, job: Mapping[str, JSON]) -> None:
         """Write down a job; it is on the disk when this returns, since what was paid for hangs on it."""
@@ -251,6 +255,7 @@ def _to_wal(db: sqlite3.Connection) -> None:
 
 
 _BLANK = Reply()
+_FINISHES = get_args(Finish)
 
 
 def _written(reply: Reply) -> dict[str, Any]:
@@ -260,7 +265,22 @@ def _written(reply: Reply) -> dict[str, Any]:
     return {name: value for name, value in asdict(reply).items() if name in always or value != blank[name]}
 
 
-def _reply(raw: dict[str, Any]) -> Reply:
+_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("text", "finish", "served"), (str,)),
+    **dict.fromkeys(("n_tokens", "n_written", "attempts"), (int,)),
+    "truncated": (bool,),
+    "reason": (str, type(None)),
+    "floor": (float, type(None)),
+    "values": (list,),
+}
+
+
+def _reply(raw: Any) -> Reply:
+    """The reply of a row; for one that none of ours wrote, one of the plain exceptions."""
+    if not isinstance(raw, dict) or any(type(value) not in _TYPES[name] for name, value in raw.items()):
+        raise TypeError
+    if raw.get("finish", "stop") not in _FINISHES:
+        raise ValueError
     values = tuple(tuple(float(v) for v in row) for row in raw["values"])
     return replace(_BLANK, **{**raw, "values": values})
 

@@ -22,6 +22,9 @@ from rmeval.engines.openai.wire import Unreadable
 Api: TypeAlias = Literal["classify", "pooling", "get_reward"]
 APIS: tuple[Api, ...] = ("classify", "pooling", "get_reward")
 
+_MOST = 1e300
+"""A greater number is none, as Infinity is none."""
+
 Read: TypeAlias = list[list[list[float]]]
 """[texts][places][channels]: one place, or one per token."""
 
@@ -105,4 +108,4 @@ def _numbers(values: object) -> list[float]:
     """Numbers; a null stands for one that JSON cannot hold."""
     if not isinstance(values, list) or not all(v is None or isinstance(v, int | float) for v in values):
         raise Unreadable("a text without numbers", again=False)
-    return [math.nan if v is None else float(v) for v in values]
+    return [math.nan if v is None or abs(v) > _MOST else float(v) for v in values]

@@ -102,14 +102,17 @@ def verify(path: Path, others: Iterable[ResultView] = ()) -> Verification:
         faults += _about_counts(opened.view)
         claims, more, checked = _about_claims(opened.view, suite)
         notes += more
-    rows = opened.view.judgements
+    try:
+        flags = (*screens(opened.view.judgements), *_copied(opened.view, others), *_twins(opened.view, others))
+    except UsageError as fault:  # rows that no score can be made of
+        return _with(found, [*faults, *claims, Fault("unreadable", str(fault))])
     made = Verification(
         path,
         held.model.name,
         held.suite.name,
         "recomputed",
         (),
-        (*screens(rows), *_copied(opened.view, others), *_twins(opened.view, others)),
+        flags,
         (*notes, *_about_declared(opened)),
         checked,
     )

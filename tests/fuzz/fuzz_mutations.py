@@ -147,33 +147,36 @@ def scalar(draw: random.Random, words: tuple[str, ...] = ()) -> Any:
 
 def as_json(node: Any) -> str:
     """A spoilt value as text, which need not be JSON."""
-    if isinstance(node, Literal):
-        return str(node)
-    if isinstance(node, dict | Twins):
-        pairs = node if isinstance(node, Twins) else node.items()
-        return "{" + ", ".join(f"{json.dumps(str(k), ensure_ascii=False)}: {as_json(v)}" for k, v in pairs) + "}"
-    if isinstance(node, list):
-        return "[" + ", ".join(map(as_json, node)) + "]"
-    return json.dumps(node, ensure_ascii=False)
+    return _written(node, ": ")
 
 
 def as_toml(table: Any) -> str:
     """A spoilt table as text: one line per key, tables inside it inline."""
     if not isinstance(table, dict | Twins):
-        return _inline(table)
+        return _written(table, " = ")
     pairs = table if isinstance(table, Twins) else table.items()
-    return "".join(f"{json.dumps(str(k), ensure_ascii=False)} = {_inline(v)}\n" for k, v in pairs)
+    return "".join(f"{_quoted(str(k))} = {_written(v, ' = ')}\n" for k, v in pairs)
 
 
-def _inline(node: Any) -> str:
-    if isinstance(node, Literal):
+_quoted = json.encoder.encode_basestring
+
+
+def _written(node: Any, between: str) -> str:
+    kind = type(node)
+    if kind is str:
+        return _quoted(node)
+    if kind is Literal:
         return str(node)
-    if isinstance(node, dict | Twins):
-        pairs = node if isinstance(node, Twins) else node.items()
-        return "{" + ", ".join(f"{json.dumps(str(k), ensure_ascii=False)} = {_inline(v)}" for k, v in pairs) + "}"
-    if isinstance(node, list):
-        return "[" + ", ".join(map(_inline, node)) + "]"
-    return "nan" if node is None else json.dumps(node, ensure_ascii=False)
+    if kind is int or kind is float:
+        return repr(node)
+    if node is None:
+        return "null" if between == ": " else "nan"
+    if kind is bool:
+        return "true" if node else "false"
+    if kind is list:
+        return "[" + ", ".join([_written(one, between) for one in node]) + "]"
+    pairs = node if kind is Twins else node.items()
+    return "{" + ", ".join([f"{_quoted(str(k))}{between}{_written(v, between)}" for k, v in pairs]) + "}"
 
 
 def as_bytes(case: str) -> bytes:

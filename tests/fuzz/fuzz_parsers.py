@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fuzz_cards as cards
 import fuzz_judges as judges
+import fuzz_results as results
 import fuzz_rows as rows
+import fuzz_wire as wire
 from fuzz_driving import Target
 
-TARGETS: tuple[Target, ...] = (*cards.TARGETS, *rows.TARGETS, *judges.TARGETS)
+TARGETS: tuple[Target, ...] = (*cards.TARGETS, *rows.TARGETS, *judges.TARGETS, *results.TARGETS, *wire.TARGETS)

@@ -90,11 +90,10 @@ def _read(case: str) -> bool:
         if isinstance(value, dict) and _is_unicode(value):
             made.append(Row(value, f"line {number}"))
     data = attempt(_examples, name, made)
-    with skipping():
-        partly = attempt(_examples, name, made)
     if data is REFUSED:
+        with skipping():
+            attempt(_examples, name, made)
         return False
-    assert partly == data, "other data where no bad row is skipped"
     assert len({one.id for one in data.examples}) == len(data.examples), "an id twice"
     for one in data.examples:
         assert len(one.candidates) == len(one.labels.grades)

@@ -360,8 +360,8 @@ class _Run:
         """A line as the answer of a single call."""
         answered, error = line.get("response"), line.get("error")
         if not isinstance(answered, Mapping):
-            code = str(error.get("code") or "") if isinstance(error, Mapping) else ""
-            why = str(error.get("message") or "") if isinstance(error, Mapping) else "no response"
+            said = error if isinstance(error, Mapping) else {"message": "no response"}
+            code, why = str(said.get("code") or "")[:60], str(said.get("message") or "")[:300]
             return Fault("again", "timeout" if "timeout" in code else "api_error", code or "no response", why)
         status, answer = answered.get("status_code"), answered.get("body")
         if status != 200:

@@ -17,6 +17,7 @@ from rmeval.engines.openai import calls, policy, wire
 from rmeval.engines.openai.calls import Transport
 from rmeval.engines.openai.policy import Fault
 from rmeval.engines.openai.secrets import Key
+from rmeval.strict_json import is_deep
 from rmeval.types import Reply, Request
 
 CONNECT = 10.0
@@ -167,8 +168,9 @@ def connection_fault(fault: Exception, key: Key) -> Fault:
 
 
 def decoded(text: str) -> Any:
-    """JSON, or the text where it is none."""
+    """JSON, or the text where it is none, or nested so deeply that nothing could be made of it."""
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return text
+    return text if is_deep(value) else value

@@ -23,6 +23,10 @@ OMISSIBLE = ("temperature", "top_p", "seed", "response_format")
 """Fields that some servers or models refuse."""
 
 
+_MOST_TOKENS = 2**40
+"""A greater count is none."""
+
+
 class Unreadable(Exception):  # noqa: N818 - it is about an answer
     """An answer of status 200 that holds no reply. `again` says whether asking again may help."""
 
@@ -148,7 +152,7 @@ def usage(answer: object) -> tuple[int | None, int | None]:
     if not isinstance(said, Mapping):
         return None, None
     counts = (said.get("prompt_tokens"), said.get("completion_tokens"))
-    read, written = (n if isinstance(n, int) and n >= 0 else None for n in counts)
+    read, written = (n if type(n) is int and 0 <= n <= _MOST_TOKENS else None for n in counts)
     return read, written
 
 
@@ -196,7 +200,8 @@ def _listed(entries: object) -> list[tuple[str, float]]:
     for entry in entries if isinstance(entries, list) else ():
         token, value = (entry.get("token"), entry.get("logprob")) if isinstance(entry, Mapping) else (None, None)
         if isinstance(token, str) and isinstance(value, int | float) and value <= 1e-3:  # false for NaN
-            found.append((_surface(token), min(float(value), 0.0)))
+            # a whole number may be beyond all floats
+            found.append((_surface(token), min(float(value), 0.0) if value > -1e300 else -math.inf))
     return found
 
 
