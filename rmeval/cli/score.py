@@ -36,7 +36,7 @@ def score(
     from rmeval.models import load_model
     from rmeval.readers.responses import read_responses
     from rmeval.store import Store, home
-    from rmeval.whole_files import writing_to
+    from rmeval.whole_files import write_whole
 
     rows = read_responses(file)
     loaded = load_model(model, scorer=scorer, engine=engine, given=arguments.parse(arg or []))
@@ -56,9 +56,7 @@ def score(
         documents.append(document)
     lines = "".join(json.dumps(d, ensure_ascii=False, allow_nan=False) + "\n" for d in documents)
     if out is not None:
-        with writing_to(out):  # not an atomic rename: out may be a device or a pipe
-            out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(lines, encoding="utf-8")
+        write_whole(out, lines.encode())
         output.line(f"{len(documents)} rows scored: {out}")
     elif as_json:
         output.json_document(documents)

@@ -84,6 +84,7 @@ COMMANDS: dict[str, Callable[[Made, Path], tuple[object, ...]]] = {
     "probe rejection": lambda made, out: (
         *("probe", "rejection", made.pool, "--export", out / "kept.jsonl", "--out", out),
     ),
+    "score": lambda made, out: ("score", "length", made.responses, "-o", out / "scores.jsonl"),
     "report": lambda made, out: ("report", made.result, "-o", out / "page.html"),
     "export": lambda made, out: ("export", made.result, "--to", "csv", "-o", out / "table.csv"),
     "train": lambda made, out: (
@@ -119,7 +120,7 @@ def test_a_full_disk(name, made, tmp_path):
     left = files(out) if out.exists() else set()
     # what was small enough may be there whole; no draft, and nothing that says that all is there
     assert not [one for one in left if one.endswith((".tmp", ".lock"))]
-    assert not {"config.json", "leaderboard.json", "labels.jsonl", "page.html"} & left
+    assert not {"config.json", "leaderboard.json", "labels.jsonl", "scores.jsonl", "page.html"} & left
     assert not [one for one in left if one.endswith("submission.json")]
     whole(name, given, out)
 
@@ -136,6 +137,27 @@ def test_a_disk_that_is_full_when_a_checkpoint_is_written(made, tmp_path, room):
     assert "Traceback" not in full.output
     assert not (out / "config.json").exists()
     whole("train", given, out)
+
+
+@pytest.mark.fault("F22")
+def test_a_disk_that_is_full_takes_no_half_of_a_line(made, tmp_path):
+    file = tmp_path / "verified.jsonl"
+    given = ("verify", made.result, "--reproduce", 60, "--record", file)
+    assert rmeval(*given).code == 0
+    whole_line = file.read_bytes()
+    full = Forked(command(*given), tmp_path / "said", file_limit=len(whole_line) + 100)
+    assert full.wait() == 4, full.output
+    assert file.read_bytes() == whole_line
+    assert rmeval(*given).code == 0
+    assert len(file.read_bytes().splitlines()) == 2
+
+
+@pytest.mark.fault("F22")
+@pytest.mark.parametrize("device", ["/dev/null", "/dev/full"])
+def test_a_device_is_written_to_and_no_file_takes_its_place(made, device):
+    ended = rmeval("score", "length", made.responses, "-o", device)
+    assert ended.code == (0 if device == "/dev/null" else 4), ended.stderr
+    assert Path(device).is_char_device()
 
 
 @pytest.mark.fault("F23")
