@@ -28,6 +28,7 @@ from rmeval.protocols import Engine
 from rmeval.types import Request
 
 WORDS = 200
+VOCABULARY = 49152
 BATCH = 8
 """Texts per batch of the plain loop."""
 
@@ -186,7 +187,7 @@ def save(folder: str, shape: str, model: str | None, layers: int | None) -> None
 
     word_tokenizer(WORDS).save_pretrained(folder)
     torch.manual_seed(0)
-    common = {"vocab_size": 49152, "num_labels": 1, "pad_token_id": 0, "max_position_embeddings": 8192}
+    common = {"vocab_size": VOCABULARY, "num_labels": 1, "pad_token_id": 0, "max_position_embeddings": 8192}
     if shape == SHAPES[0]:
         config: Any = LlamaConfig(
             **common,
