@@ -206,7 +206,12 @@ def _with_kept(under_way: Pass, key: Any, value: Any) -> tuple[Any, Any]:
     if not under_way.start or under_way.packed.open_at(under_way.start) is None:
         return key, value
     _, keys, values = under_way.kept[under_way.attended]
-    return torch.cat([keys, key], dim=2), torch.cat([values, value], dim=2)
+
+    def after(kept: Any, new: Any) -> Any:
+        """Laid out as models have it, token by token and not head by head: what is compiled asks for one layout."""
+        return torch.cat([kept.transpose(1, 2), new.transpose(1, 2)], dim=1).transpose(1, 2)
+
+    return after(keys, key), after(values, value)
 
 
 def _part(under_way: Pass, which: int, whole: Any, wanted: slice) -> Any:

@@ -25,6 +25,8 @@ from rmeval.engines.prefix_tree import Packed
 
 BLOCK = 128
 """Queries and keys of a block of FlexAttention's mask."""
+_RECOMPILED = 64
+"""Shapes that one compiled function may be compiled for."""
 _ROWS = 1024
 """Places whose rule is looked at together."""
 _NOT_OURS = ("s_aux", "position_bias")
@@ -221,8 +223,12 @@ def _flex_attention(compiled: bool) -> Any:
         return flex_attention
     # a few for each model's heads: rows of one block, rows after kept keys. Past the limit, a graph that need not be
     # full would go on uncompiled, with a whole matrix of scores
-    limit = {"recompile_limit": 64} if "recompile_limit" in inspect.signature(torch.compile).parameters else {}
-    return torch.compile(flex_attention, fullgraph=True, **cast("Any", limit))
+    compile_ = cast("Any", torch.compile)  # torch's overloads lack the limit
+    if "recompile_limit" in inspect.signature(compile_).parameters:
+        return compile_(flex_attention, fullgraph=True, recompile_limit=_RECOMPILED)
+    config = cast("Any", torch)._dynamo.config  # noqa: SLF001 - torch 2.11 has no other name for it
+    config.recompile_limit = max(_RECOMPILED, config.recompile_limit)
+    return compile_(flex_attention, fullgraph=True)
 
 
 @cache
@@ -295,8 +301,13 @@ def _varlen(mask: Gathered, query: Any, key: Any, value: Any, *, scale: float | 
     if mask.keys is not None:
         keys, values = keys.index_select(0, mask.keys), values.index_select(0, mask.keys)
     ends = (mask.query_ends, mask.key_ends, mask.most_queries, mask.most_keys)
-    more = {"scale": scale, "window_size": mask.window, "enable_gqa": query.shape[1] != key.shape[1]}
+    more = {"scale": scale, "window_size": mask.window}
     run = _varlen_attention()
+    if (each := query.shape[1] // key.shape[1]) > 1:
+        if "enable_gqa" in inspect.signature(run).parameters:
+            more["enable_gqa"] = True
+        else:  # torch before 2.12
+            keys, values = keys.repeat_interleave(each, dim=1), values.repeat_interleave(each, dim=1)
     found = run(query[0].transpose(0, 1).contiguous(), keys.contiguous(), values.contiguous(), *ends, **more)
     return found[None]
 
@@ -308,9 +319,9 @@ def _varlen_attention() -> Any:
 
 
 def _varlen_takes_windows() -> bool:
-    """Earlier versions of torch have the function without windows and grouped heads, or not at all."""
+    """Earlier versions of torch have the function without windows, or not at all."""
     try:
         taken = inspect.signature(_varlen_attention()).parameters
     except ImportError:
         return False
-    return {"scale", "window_size", "enable_gqa"} <= set(taken)
+    return {"scale", "window_size"} <= set(taken)

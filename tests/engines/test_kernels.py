@@ -38,7 +38,7 @@ def scores(engine, cases) -> list[float]:
     return [reply.values[0][0] for reply in engine.run(requests(cases))]
 
 
-def as_it_is_written(query, key, value, *ends, scale, window_size, enable_gqa):
+def as_it_is_written(query, key, value, *ends, scale, window_size, enable_gqa=False):
     """torch.nn.attention.varlen.varlen_attn: text by text, a text's last query and last key aligned."""
     query_ends, key_ends, most_queries, most_keys = ends
     assert window_size[1] == 0
@@ -74,10 +74,15 @@ def test_flex_scores_a_text_as_if_it_were_alone(tmp_path, kind, force):
         assert (engine.describe()["layout"], engine.reader.states.kernel) == ("prefix tree", "flex")
 
 
-@pytest.mark.parametrize("kind", ["llama", "mistral"])
-def test_texts_of_various_lengths_on_gathered_keys_score_as_if_alone(tmp_path, kind, force, monkeypatch):
+def as_it_was(query, key, value, *ends, scale, window_size):
+    """The same in torch 2.11, which has every query head its own keys."""
+    return as_it_is_written(query, key, value, *ends, scale=scale, window_size=window_size)
+
+
+@pytest.mark.parametrize(("kind", "function"), [("llama", as_it_is_written), ("mistral", as_it_was)])
+def test_texts_of_various_lengths_on_gathered_keys_score_as_if_alone(tmp_path, kind, function, force, monkeypatch):
     force("varlen")
-    monkeypatch.setattr(kernels, "_varlen_attention", lambda: as_it_is_written)
+    monkeypatch.setattr(kernels, "_varlen_attention", lambda: function)
     folder = tiny.classifier(tmp_path, kind=kind)
     alone = one_by_one(folder, [text for _, text in groups()])
     for most in (None, 24):
