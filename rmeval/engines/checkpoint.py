@@ -9,11 +9,11 @@ What this module does not know: requests, batches, scores.
 from __future__ import annotations
 
 import hashlib
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from rmeval import strict_json
 from rmeval.engines.layers import ARCHITECTURES, Layers, build, llama_config, missing
 from rmeval.errors import UsageError
 
@@ -54,7 +54,7 @@ class Checkpoint:
             raise UsageError(f"model {self.source}: no config.json in this folder (found {found})")
         try:
             return AutoConfig.from_pretrained(self.source, revision=self.revision, trust_remote_code=False)
-        except (OSError, ValueError, KeyError) as fault:
+        except Exception as fault:  # noqa: BLE001 - what transformers makes of a broken file has no common base
             raw = self._raw_config()
             if raw.get("architectures") == ["InternLM2ForRewardModel"]:
                 return llama_config(raw)
@@ -66,8 +66,8 @@ class Checkpoint:
 
         try:
             path = cached_file(self.source, "config.json", revision=self.revision)
-            raw = json.loads(Path(str(path)).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            raw = strict_json.read(Path(str(path)))
+        except (OSError, UsageError):
             return {}
         return raw if isinstance(raw, dict) else {}
 
@@ -87,7 +87,8 @@ class Checkpoint:
     @property
     def architecture(self) -> str:
         """The class that wrote the checkpoint, as its config names it."""
-        return str((self.config.architectures or ["unknown"])[0])
+        named = self.config.architectures
+        return str(named[0]) if isinstance(named, list) and named else "unknown"
 
     @property
     def trained(self) -> dict[str, Any]:
@@ -200,7 +201,7 @@ class Checkpoint:
     def max_length(self, tokenizer: Any) -> int:
         """Tokens the model may read: the smaller of what tokenizer and config say."""
         limits = [tokenizer.model_max_length, getattr(self.config, "max_position_embeddings", None)]
-        known = [int(n) for n in limits if n and n < 10**9]
+        known = [int(n) for n in limits if isinstance(n, int | float) and 0 < n < 10**9]
         return min(known) if known else 10**9
 
     def tokenizer(self) -> Any:
@@ -213,7 +214,7 @@ class Checkpoint:
         kind = PreTrainedTokenizerFast if self.layers is not None and self.layers.backbone else AutoTokenizer
         try:
             return kind.from_pretrained(self.source, revision=self.revision, trust_remote_code=False)
-        except (OSError, ValueError, KeyError) as fault:
+        except Exception as fault:  # noqa: BLE001 - as above, and the tokenizers library raises Exception itself
             raise UsageError(f"model {self.source}: its tokenizer cannot be read: {_first_line(fault)}") from None
 
     def load(self, *, dtype: str, device: str, attention: str | None) -> Any:
@@ -245,7 +246,10 @@ class Checkpoint:
         except Exception as fault:
             if type(fault).__name__ == "SafetensorError":
                 raise UsageError(f"model {self.source}: its safetensors file is damaged: {fault}") from None
-            raise
+            if self.layers is not None or isinstance(fault, MemoryError):
+                raise
+            # a config of odd values fails wherever transformers first needs them
+            raise UsageError(f"model {self.source}: cannot be loaded: {_first_line(fault)}") from None
         if info["missing_keys"]:
             raise missing(self.source, info["missing_keys"])
         return model.eval().to(device)

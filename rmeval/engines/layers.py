@@ -14,13 +14,14 @@ What this module does not know: requests, which output is the reward.
 
 from __future__ import annotations
 
-import json
+import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rmeval import strict_json
 from rmeval.errors import UsageError
 
 
@@ -104,6 +105,9 @@ def missing(source: str, names: Iterable[str]) -> UsageError:
     )
 
 
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
+
+
 class Files:
     """The tensors of a checkpoint's safetensors files by name, in a folder or on the hub."""
 
@@ -121,12 +125,22 @@ class Files:
 
     def tensor(self, name: str) -> Any:
         """One tensor as stored."""
-        from safetensors import safe_open
-
         if name not in self.where:
             raise missing(self.source, [name])
-        with safe_open(self._path(self.where[name]), framework="pt") as held:
+        with self._opened(self.where[name]) as held:
             return held.get_tensor(name)
+
+    @contextlib.contextmanager
+    def _opened(self, file: str) -> Iterator[Any]:
+        """A safetensors file; `UsageError` where it is none, or damaged."""
+        from safetensors import SafetensorError, safe_open
+
+        path = self._path(file)
+        try:
+            with safe_open(path, framework="pt") as held:
+                yield held
+        except (OSError, SafetensorError) as fault:
+            raise UsageError(f"{path}: damaged, or no safetensors file: {fault}") from None
 
     def _path(self, file: str) -> str:
         if Path(self.source).is_dir():
@@ -137,19 +151,24 @@ class Files:
 
     def _index(self) -> dict[str, str]:
         """Name of a tensor -> the file that holds it."""
-        from safetensors import safe_open
-
         try:
-            index = json.loads(Path(self._path("model.safetensors.index.json")).read_text(encoding="utf-8"))
-            return {str(name): str(file) for name, file in index["weight_map"].items()}
-        except (FileNotFoundError, OSError):
-            pass  # a checkpoint in one file has no index
+            path = Path(self._path("model.safetensors.index.json"))
+        except OSError:
+            path = None
+        if path is not None and path.is_file():  # a checkpoint in one file has no index
+            index = strict_json.read(path)
+            files = index.get("weight_map") if isinstance(index, dict) else None
+            if not isinstance(files, dict) or not all(
+                isinstance(one, str) and _NAME.match(one) for one in files.values()
+            ):
+                raise UsageError(f"{path}: no `weight_map` of tensors to files beside it")
+            return files
         files = ["model.safetensors"]
         if Path(self.source).is_dir():
             files = sorted(path.name for path in Path(self.source).glob("*.safetensors"))
         found = {}
         for file in files:
-            with safe_open(self._path(file), framework="pt") as held:
+            with self._opened(file) as held:
                 found.update(dict.fromkeys(held.keys(), file))
         return found
 

@@ -9,7 +9,6 @@ A fault that is found is made smaller and printed as a line for `corpus.jsonl`, 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
@@ -17,9 +16,10 @@ from pathlib import Path
 SLOW = 0.3
 """Seconds of a case from which on it is printed."""
 HERE = Path(__file__).resolve().parent
-sys.path[0] = str(HERE)
+sys.path[:1] = [str(HERE), str(HERE.parent)]
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1")
 
+from fuzz_corpus import Case, line_of  # noqa: E402
 from fuzz_driving import run, smaller  # noqa: E402
 from fuzz_parsers import TARGETS  # noqa: E402
 
@@ -48,7 +48,7 @@ def main() -> int:
         for why, case in tally.found.items():
             faults += 1
             small = smaller(target, case, why, 400)
-            print(json.dumps({"parser": target.name, "was": why, "case": small}), file=sys.stderr, flush=True)
+            print(line_of(Case(target.name, why, small)), file=sys.stderr, flush=True)
     return 1 if faults else 0
 
 

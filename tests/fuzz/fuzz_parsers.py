@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import fuzz_cards as cards
 import fuzz_judges as judges
+import fuzz_models as models
 import fuzz_results as results
 import fuzz_rows as rows
 import fuzz_wire as wire
 from fuzz_driving import Target
 
-TARGETS: tuple[Target, ...] = (*cards.TARGETS, *rows.TARGETS, *judges.TARGETS, *results.TARGETS, *wire.TARGETS)
+TARGETS: tuple[Target, ...] = (
+    *cards.TARGETS,
+    *rows.TARGETS,
+    *judges.TARGETS,
+    *results.TARGETS,
+    *wire.TARGETS,
+    *models.TARGETS,
+)

@@ -1,0 +1,210 @@
+"""What comes with a checkpoint: its chat template, the headers of its weights, its files as a whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import shutil
+import struct
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import fuzz_mutations as mutations
+from fuzz_driving import REFUSED, Target, attempt
+from fuzz_files import folder, written
+
+from rmeval.engines import templates
+from rmeval.engines.checkpoint import Checkpoint
+from rmeval.engines.layers import Files
+
+CHATML = (
+    "{% for m in messages %}{{ '<s>' if loop.first else '' }}<|im_start|>{{ m.role }} {{ m.content }}<|im_end|>"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant{% endif %}"
+)
+JINJA = (
+    "{%", "%}", "{{", "}}", "for", "endfor", "if", "endif", "else", "set", "macro f()", "endmacro", "f()", "range(10**9)", "**",
+    "*", "//", "0", "messages", "m.role", "m['content']", "loop.index0", "raise_exception('no')", "strftime_now('%Y')",
+    "''.__class__", "|attr('__class__')", "|tojson", "|join", "namespace(x=1)", "'x' * 10**12", "include 'x'", "import 'x'",
+    "messages.append(1)", "[messages]", "|format(1)", "|replace('a','b')", "tools", "generation", "endgeneration", "|round",
+)  # fmt: skip
+TURNS = (
+    {"role": "system", "content": "Be short."},
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": "4"},
+)
+
+
+class Tokenizer:
+    """What transformers does with a template, without a vocabulary."""
+
+    def __init__(self, template: str) -> None:
+        self.chat_template = template
+
+    def get_chat_template(self, given: str | None = None) -> str:
+        return given or self.chat_template
+
+    def apply_chat_template(self, turns: list[dict[str, str]], **options: Any) -> str:
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        tokens = {"bos_token": "<s>", "eos_token": "</s>"}
+        [text], _ = render_jinja_template([turns], chat_template=self.chat_template, **tokens)
+        return text
+
+
+@cache
+def _bounded() -> None:
+    """No template of ours takes a gigabyte; one that wants more is to fail, not the machine."""
+    [size] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmSize")]
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (int(size.split()[1]) * 1024 + 2**30, most))
+
+
+def _template_case(draw: random.Random) -> str:
+    source = draw.choice((CHATML, templates.PLAIN))
+    return mutations.text(draw, source, JINJA) if draw.random() < 0.95 else draw.choice(JINJA) + source
+
+
+def _template(case: str) -> bool:
+    rendering = templates.Rendering(Tokenizer(case))
+    before, templates.SECONDS = templates.SECONDS, 0.4
+    _bounded()
+    try:
+        text = rendering.text(TURNS)
+    finally:
+        templates.SECONDS = before
+    assert text is None or isinstance(text, str)
+    return text is not None
+
+
+def _turns_case(draw: random.Random) -> str:
+    turns = [
+        {**turn, "content": mutations.text(draw, turn["content"], ("<|im_end|>", "{{ m }}", "{% if %}"))}
+        for turn in TURNS
+    ]
+    turns[0]["role"] = draw.choice(("system", "user", "tool", ""))
+    return json.dumps(turns[draw.randrange(2) :])
+
+
+def _turns(case: str) -> bool:
+    turns = json.loads(case) if case.startswith("[") and case.endswith("]") else []
+    for template in (CHATML, templates.PLAIN):
+        text = templates.Rendering(Tokenizer(template)).text(turns)
+        if text is not None:
+            assert all(turn["content"].strip() in text for turn in turns), "a turn that is not there to the letter"
+    return bool(turns)
+
+
+# --- weights ---------------------------------------------------------------------------------------------------------
+
+_HEADER = {
+    "score.weight": {"dtype": "F32", "shape": [1, 8], "data_offsets": [0, 32]},
+    "score.bias": {"dtype": "F32", "shape": [1], "data_offsets": [32, 36]},
+    "__metadata__": {"format": "pt"},
+}
+_WORDS = ("dtype", "shape", "data_offsets", "F32", "BF16", "F64", "I64", "__metadata__", "score.weight", "[0, 36]")
+
+
+@cache
+def _torch() -> None:
+    """Imported before a case is timed."""
+    import torch  # noqa: F401
+
+
+def _weights_case(draw: random.Random) -> str:
+    _torch()
+    header = mutations.as_json(mutations.value(draw, _HEADER, _WORDS))
+    size = len(mutations.as_bytes(header))
+    if draw.random() < 0.1:
+        size = draw.choice((0, 1, 7, size - 1, size + 1, 2**31, 2**32, 2**63, 2**64 - 1, 90_000_000))
+    content = struct.pack("<Q", size) + mutations.as_bytes(header) + b"\0" * draw.choice((36, 36, 36, 0, 35, 37))
+    case = mutations.from_bytes(content)
+    return mutations.text(draw, case, _WORDS) if draw.random() < 0.1 else case
+
+
+def _weights(case: str) -> bool:
+    path = written(case, "weights/model.safetensors")
+    files = attempt(Files, str(path.parent))
+    if files is REFUSED:
+        return False
+    taken = False
+    for name in list(files.where)[:3]:
+        taken |= attempt(files.get, name) is not REFUSED
+    return taken
+
+
+def _index_case(draw: random.Random) -> str:
+    index = {
+        "metadata": {"total_size": 36},
+        "weight_map": {"score.weight": "a.safetensors", "score.bias": "a.safetensors"},
+    }
+    case = mutations.as_json(mutations.value(draw, index, ("weight_map", "../x", "/etc/passwd", "a.safetensors")))
+    return mutations.text(draw, case) if draw.random() < 0.3 else case
+
+
+def _index(case: str) -> bool:
+    path = written(case, "index/model.safetensors.index.json")
+    files = attempt(Files, str(path.parent))
+    if files is REFUSED:
+        return False
+    assert not any("/" in file for file in files.where.values()), "a file elsewhere"
+    return True
+
+
+# --- whole folders ---------------------------------------------------------------------------------------------------
+
+
+@cache
+def _sound() -> Path:
+    """A tiny checkpoint of one of transformers' own classes."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    import tiny
+
+    return tiny.classifier(folder() / "sound-model")
+
+
+_SPOILT = ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")
+
+
+def _folder_case(draw: random.Random) -> str:
+    _torch()
+    name = draw.choice(_SPOILT)
+    content = (_sound() / name).read_bytes()
+    if name == "model.safetensors":
+        size = struct.unpack("<Q", content[:8])[0]
+        header = mutations.as_json(mutations.value(draw, json.loads(content[8 : 8 + size]), _WORDS))
+        written_down = mutations.as_bytes(header)
+        return (
+            f"{name}\n{mutations.from_bytes(struct.pack('<Q', len(written_down)) + written_down + content[8 + size :])}"
+        )
+    return f"{name}\n{mutations.as_json(mutations.value(draw, json.loads(content), ('llama', 'auto_map', 'x.X')))}"
+
+
+def _folder(case: str) -> bool:
+    name, _, content = case.partition("\n")
+    if name not in _SPOILT:
+        return False
+    where = folder() / "spoilt-model"
+    shutil.copytree(_sound(), where, dirs_exist_ok=True)
+    (where / name).write_bytes(mutations.as_bytes(content))
+    _bounded()
+    checkpoint = attempt(Checkpoint, str(where))
+    if checkpoint is REFUSED:
+        return False
+    tokenizer = attempt(checkpoint.tokenizer)
+    if tokenizer is REFUSED:
+        return False
+    assert checkpoint.max_length(tokenizer) > 0
+    assert isinstance(checkpoint.labels, tuple)
+    return attempt(lambda: checkpoint.load(dtype="float32", device="cpu", attention=None)) is not REFUSED
+
+
+TARGETS = (
+    Target("chat template", _template_case, _template, share=0.1),
+    Target("turns in a chat template", _turns_case, _turns),
+    Target("header of safetensors", _weights_case, _weights),
+    Target("index of safetensors", _index_case, _index),
+    Target("folder of a checkpoint", _folder_case, _folder, share=0.01),
+)
