@@ -36,7 +36,12 @@ LENGTHS = (150, 250)
 
 
 def measure(
-    *, model: str | None = None, layers: int | None = None, repetitions: int = 3, pairs: int = 64
+    *,
+    model: str | None = None,
+    layers: int | None = None,
+    repetitions: int = 3,
+    pairs: int = 64,
+    shapes: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """A row per model and batch size of the package."""
     import torch
@@ -45,7 +50,7 @@ def measure(
 
     rows = []
     load = os.getloadavg()[0]
-    for shape in (prefix_tree.SHAPES[0], prefix_tree.WINDOWED):
+    for shape in shapes or (prefix_tree.SHAPES[0], prefix_tree.WINDOWED):
         with tempfile.TemporaryDirectory() as folder:
             trained = model if shape == prefix_tree.SHAPES[0] else None
             prefix_tree.save(f"{folder}/ours", shape, trained, layers)
@@ -213,6 +218,7 @@ def main() -> None:
     """Measure, print and write."""
     import torch
 
+    from benchmarks import prefix_tree
     from rmeval import environment
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -221,11 +227,18 @@ def main() -> None:
     parser.add_argument("--layers", type=int)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--pairs", type=int, default=64)
+    parser.add_argument("--shape", action="append", default=[], choices=[prefix_tree.SHAPES[0], prefix_tree.WINDOWED])
     given = parser.parse_args()
     if not PYTHON.exists():
         sys.exit("the package is not installed: make bench-rewardbench makes .venv-rewardbench (1.5 GB)")
     torch.set_num_threads(1)
-    table = measure(model=given.model, layers=given.layers, repetitions=given.repetitions, pairs=given.pairs)
+    table = measure(
+        model=given.model,
+        layers=given.layers,
+        repetitions=given.repetitions,
+        pairs=given.pairs,
+        shapes=tuple(given.shape),
+    )
     given.out.parent.mkdir(parents=True, exist_ok=True)
     record = {"environment": environment.describe(argv=["benchmarks.rewardbench_loop"]), "tables": [table]}
     given.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
