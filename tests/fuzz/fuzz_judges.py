@@ -68,7 +68,7 @@ PIECES = (
 
 
 def _case(draw: random.Random) -> str:
-    if draw.random() < 0.003:  # a judge that says one thing until its tokens are used up
+    if draw.random() < 0.001:  # a judge that says one thing until its tokens are used up
         piece = draw.choice(PIECES)
         return draw.choice(PIECES) + piece * (20_000 // max(1, len(piece))) + draw.choice(PIECES)
     joined = draw.choice(("", " ", "\n", " ", ". ")).join(

@@ -101,10 +101,15 @@ def _read(case: str) -> bool:
     return True
 
 
+@cache
+def _reader(name: str) -> Any:
+    return READERS_BY_NAME.get(name)
+
+
 def _examples(name: str, made: list[Row]) -> Any:
     suite, layout = _suite(name), _layout(name)
     there = _gathered(list(_prepared(made, layout, "rows.jsonl", {})), layout)
-    found, notes = _all(READERS_BY_NAME.get(suite.card.reader)(there, suite.card, layout, 0))
+    found, notes = _all(_reader(suite.card.reader)(there, suite.card, layout, 0))
     return suite._checked(found, "file", layout.name, None, notes)
 
 

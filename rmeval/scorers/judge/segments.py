@@ -57,6 +57,9 @@ def final_segment(text: str, tags: Tags = THINKING) -> Segment:
     return Segment(text[end:], reasoned=end > 0)
 
 
+_LOWER = {letter: letter + 32 for letter in range(ord("A"), ord("Z") + 1)}
+
+
 def _lowered(text: str) -> str:
     """ASCII in lower case, so that every place stays where it is: `str.lower` makes some letters longer."""
-    return "".join(c.lower() if c.isascii() else c for c in text)
+    return text.translate(_LOWER)
