@@ -226,6 +226,8 @@ class Checkpoint:
         self.refuse_unless_loadable()
         logging.set_verbosity_error()
         logging.disable_progress_bar()
+        if attention is None and getattr(self.config.get_text_config(), "attn_logit_softcapping", None):
+            attention = "eager"  # some versions of transformers (5.17) take one that leaves the capping out
         options = {"attn_implementation": attention} if attention else {}
         stored = getattr(torch, dtype)
         try:

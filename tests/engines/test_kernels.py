@@ -98,6 +98,19 @@ def test_soft_capping_is_no_affair_of_texts_of_various_lengths(tmp_path, force, 
     assert engine.describe()["layout"] == "padded: varlen_attn has no soft-capping"
 
 
+def test_soft_capping_is_not_left_out_where_a_class_would(tmp_path, monkeypatch):
+    """Some versions of transformers (5.17) take for Gemma 2 an attention that has none."""
+    from transformers.models.gemma2.modeling_gemma2 import Gemma2PreTrainedModel
+
+    folder = tiny.classifier(tmp_path, kind="gemma2", attn_logit_softcapping=1.0)
+    alone = one_by_one(folder, [text for _, text in groups()[:5]])
+    monkeypatch.setattr(Gemma2PreTrainedModel, "_supports_sdpa", True)
+    for share in (True, False):
+        engine = TransformersEngine(Checkpoint(str(folder)), share=share)
+        assert scores(engine, groups()[:5]) == pytest.approx(alone, abs=1e-5)
+        assert engine.describe()["attention"] == "eager"
+
+
 def plain(rule, text):
     """Rules as transformers writes them, on tensors of places."""
     size = text
