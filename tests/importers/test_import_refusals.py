@@ -167,3 +167,49 @@ def test_a_byte_order_mark_is_harmless_and_a_broken_archive_is_not(tmp_path):
     broken.write_bytes(b"no archive")
     with pytest.raises(UsageError, match=r"a\.json\.gz: cannot be read"):
         shared.read_table(broken)
+
+
+def test_a_set_of_no_suite_a_set_twice_and_a_winner_that_is_none_are_refused(tmp_path):
+    folder = shapes.llmbar_folder(tmp_path / "a")
+    examples = load_suite("llmbar").load(folder).examples
+    [natural] = (folder / "Natural").rglob("result.json")
+    strange = folder / "Naturel" / natural.relative_to(folder / "Natural")
+    shapes.write(strange, [{}])
+    assert "the suite has no set 'Naturel'. Did you mean 'Natural'?" in refusal(llmbar, strange, examples)
+    again = shapes.llmbar_folder(tmp_path / "b") / natural.relative_to(folder)
+    with pytest.raises(UsageError, match="the set Natural stands in .* already"):
+        llmbar([natural, again], examples)
+    rows = [
+        {**row, "results": [{"swap = False": {"winner": "3"}}]}
+        for row in shapes.sample_rows("llmbar")
+        if row["_split"] == "Natural"
+    ]
+    assert "winner '3' is none of 1, 2, null" in refusal(llmbar, shapes.write(again, rows), examples)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "holds no result.json" in refusal(llmbar, empty, examples)
+    assert "no such file or folder" in refusal(llmbar, tmp_path / "none", examples)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"score": [1.0] * 9}, "9 scores for 10 solutions"),
+        ({"solution_reference": ["nobody", *shapes.WRITERS[1:]]}, "has no solution of 'nobody' (or not so many)"),
+        ({"chosen_position": [*"ABABABABAB"], "score": [*"AAAAAAAAAA"]}, "10 verdicts and 10 places for the 9 wrong"),
+        (
+            {
+                "chosen_position": [*"ABABABABA"],
+                "score": [*"AAAAAAAAC"],
+                "solution_reference": [*shapes.WRITERS[2:], shapes.WRITERS[1]],
+            },
+            "verdict 'C', right solution at 'A'; A, B or null is expected",
+        ),
+    ],
+)
+def test_rewardmath_of_other_solutions_is_refused(tmp_path, change, said):
+    [row] = shapes.rewardmath_rows([[float(i) for i in range(10)]])
+    examples = load_suite("rewardmath").load(shapes.write(tmp_path / "a_reward.json", [row])).examples
+    assert said in refusal(rewardmath, shapes.write(tmp_path / "b_reward.json", [{**row, **change}]), examples)
+    with pytest.raises(UsageError, match="one file, and 2 were given"):
+        rewardmath([tmp_path / "a_reward.json", tmp_path / "b_reward.json"], examples)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import shutil
 from dataclasses import replace
@@ -86,6 +87,29 @@ def test_the_command_fails_where_made_up_scores_are_drawn(random_run: Path, tmp_
     assert said.code == 3
     assert "not reproduced" in said.stdout
     assert "could not be reproduced" in said.stderr
+
+
+def test_what_cannot_be_scored_again_is_refused(random_run: Path, tmp_path: Path) -> None:
+    view = results.load_result(random_run)
+    held = view.result.model.model_copy(update={"kind": "replay"})
+    recorded = replace(view, result=view.result.model_copy(update={"model": held}))
+    with pytest.raises(UsageError, match="holds recorded scores: there is no model to score again"):
+        audit(recorded, 3)
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"id": view.judgements[0].id, "scores": [1.0]}) + "\n")
+    with pytest.raises(UsageError, match="scores no texts: it cannot audit random-step"):
+        audit(view, 3, model=f"replay:{tmp_path / 'rows.jsonl'}")
+    [first, *_] = view.judgements
+    fewer = replace(first, step_scores=tuple(one[:-1] for one in first.step_scores))
+    with pytest.raises(UsageError, match=f"example {first.id!r}: .* scores, where the result has"):
+        compared([first], [fewer])
+
+
+def test_a_score_that_is_missing_on_one_side_alone_is_beyond(random_run: Path) -> None:
+    [first, second, *_] = results.load_result(random_run).judgements
+    gone = replace(first, step_scores=tuple((math.nan, *one[1:]) for one in first.step_scores))
+    found = compared([first, second], [gone, second])
+    assert (found.beyond, found.agrees) == (len(first.step_scores), False)
+    assert compared([gone, second], [gone, second]).agrees, "missing on both sides is no difference"
 
 
 def test_nobody_can_foretell_which_examples_are_drawn(random_run: Path) -> None:

@@ -25,7 +25,7 @@ from rmeval.probes.selection import RULES, Choice, choose
 from rmeval.training.config import make_config
 from rmeval.training.rows import read_dialogues
 from rmeval.training.run import train
-from rmeval.types import Message
+from rmeval.types import Message, Plan, Reply
 
 ASK = (Message("user", "How many?"),)
 
@@ -255,9 +255,55 @@ def test_prompts_of_a_file_and_their_faults(tmp_path):
         (({"id": "a", "prompt": "2+2?"}, {"id": "a", "prompt": "3?"}), "id 'a' stands in a row above"),
         (({"prompt": "2+2?", "answer": 4}, {"prompt": "2+2?", "answer": 5}), "with another answer"),
         (({"prompt": "2+2?", "answer": True},), "'answer' must be a text or a number"),
+        (
+            ({"prompt": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "4"}]},),
+            "ends with a turn of",
+        ),
     ):
         with pytest.raises(UsageError, match=said):
             prompts_of(str(write(*rows)))
+
+
+@pytest.mark.parametrize(
+    ("way", "said"), [({"n": 0}, "--n 0"), ({"temperature": 0.0}, "--temperature 0"), ({"top_p": 1.1}, "--top-p 1.1")]
+)
+def test_ways_to_draw_no_or_only_one_completion_are_refused(way, said):
+    with pytest.raises(UsageError, match=said):
+        Way(**way)
+
+
+class Silent:
+    """An engine that has a reason instead of a text for some prompts."""
+
+    name = "silent"
+
+    def __init__(self, **reasons):
+        self.reasons = reasons
+
+    def fingerprint(self):
+        return {"name": self.name}
+
+    describe = fingerprint
+
+    def plan(self, requests):
+        return Plan((tuple(range(len(requests))),), (1,) * len(requests), {})
+
+    def run(self, requests):
+        asked = [request.parts[0].messages[0].content for request in requests]
+        return [Reply(text="The answer is 3.", reason=self.reasons.get(one)) for one in asked]
+
+
+def test_completions_that_fail_are_counted_and_none_at_all_is_an_error(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_text("".join(json.dumps({"id": name, "prompt": name, "answer": 3}) + "\n" for name in "abc"))
+    asked, way = prompts_of(str(path)), Way(n=2)
+    got = write_pool(asked, Silent(b="api_error"), None, way, name="said")
+    assert [row.id for row in got.pool.rows] == ["a", "c"]
+    assert (dict(got.failed), got.pool.complete) == ({"api_error": 2}, False)
+    assert "2 completions have no text" in got.pool.notes[0]
+    assert "1 prompts have no completion at all" in got.pool.notes[1]
+    with pytest.raises(UsageError, match=r"not one completion was written \(2 api_error, 4 refused\)"):
+        write_pool(asked, Silent(a="refused", b="api_error", c="refused"), None, way, name="said")
 
 
 SAYS = ("So the answer is 3.", "So surely the answer is 7.")

@@ -242,3 +242,48 @@ def test_what_a_checkpoint_cannot_be_read_as_is_said(tmp_path, kind, config, sco
     sm.saved(tmp_path, "qwen2", kind, **config)
     with pytest.raises(UsageError, match=said):
         load_model(str(tmp_path), scorer=scorer)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"beta": 0.0}, r"scorer.beta=0.0: above 0"),
+        ({"beta": math.nan}, "above 0"),
+        ({"link": "tanh"}, "one of sigmoid"),
+    ],
+)
+def test_implicit_settings_that_mean_nothing_are_refused(given, said):
+    with pytest.raises(UsageError, match=said):
+        ImplicitScorer(**given)
+
+
+@pytest.mark.parametrize("scorer", [OutcomeScorer(), ImplicitScorer(mode="sum")])
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (Reply(reason="too_long", n_tokens=9, truncated=True), "too_long"),
+        (Reply(((1.0,), (), (2.0,)), n_tokens=9, truncated=True), "truncated"),
+        (Reply((), n_tokens=9, truncated=True), "no_tokens"),
+        (Reply(((1.0,), (math.nan,)), n_tokens=9, truncated=True), "non_finite"),
+    ],
+)
+def test_what_was_not_read_has_its_reason_and_no_value(scorer, reply, reason):
+    talk = scorer.score(View("x", (Message("user", "?"),), (Candidate("a b c"),), (0,)))
+    next(talk)
+    with pytest.raises(StopIteration) as end:
+        talk.send([reply])
+    got = end.value.value
+    assert math.isnan(got.value)
+    assert (got.reason, got.n_tokens, got.truncated) == (reason, 9, True)
+
+
+@pytest.mark.parametrize("scorer", [OutcomeScorer(), ImplicitScorer()])
+def test_steps_that_a_model_could_not_read_are_missing_each(scorer):
+    view = View("x", (Message("user", "?"),), (Candidate("a\n\nb", ("a", "b")),), (0,), by_step=True)
+    talk = scorer.score(view)
+    asked = next(talk)
+    with pytest.raises(StopIteration) as end:
+        talk.send([Reply(reason="too_long", n_tokens=9)] * len(asked))
+    got = end.value.value
+    assert (got.reason, got.step_reasons) == ("too_long", ("too_long", "too_long"))
+    assert all(map(math.isnan, got.steps))
