@@ -229,7 +229,8 @@ def test_the_deadline_bounds_all_calls_and_waits_of_a_request():
         start = time.monotonic()
         [reply] = engine(server, attempts=1000, backoff=0.05, deadline=0.4).run([asked()])
         assert time.monotonic() - start < 0.4 + 0.1 * SLOW
-    assert reply.reason == "api_error"
+    # the last call has what is left of the time, which a busy machine may let run out
+    assert reply.reason in {"api_error", "timeout"}
     assert 2 <= reply.attempts < 100
 
 
