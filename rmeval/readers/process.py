@@ -104,7 +104,7 @@ def steps(rows: Iterable[Row], card: SuiteCard, layout: Layout | None, seed: int
     there = _null_is_none(rows, fields)
     if originals is not None:
         there = _with_originals(there, card, fields, originals)
-    kept = _first_of_each(there, fields, seen) if repeated == "first" else there
+    kept = _first_of_each(there, _with_fields(card, layout, "id"), seen) if repeated == "first" else there
     yield from read_examples(kept, card, layout, _ROLES, body)
     return seen.notes()
 
@@ -160,6 +160,14 @@ def _with_originals(rows: Iterable[Row], card: SuiteCard, fields: Mapping[str, s
                 fields["subset"]: ORIGINAL,
             }
             yield Row({**values, **original}, row.place)
+
+
+def _with_fields(card: SuiteCard, layout: Layout | None, *needed: str) -> dict[str, str]:
+    """The fields in force. Raises `UsageError` where a card lacks one that its reader cannot do without."""
+    fields = fields_of(card, layout)
+    if lacking := [role for role in needed if role not in fields]:
+        raise UsageError(f"suite {card.name!r}: reader {card.reader!r} needs the fields {', '.join(lacking)}")
+    return fields
 
 
 def _first_of_each(rows: Iterable[Row], fields: Mapping[str, str], seen: _Seen) -> Iterator[Row]:
@@ -323,7 +331,7 @@ def sample_pools(rows: Iterable[Row], card: SuiteCard, layout: Layout | None, se
     score-only. An example is the pool of one prompt, in the order of the rows.
     """
     del seed
-    fields = fields_of(card, layout)
+    fields = _with_fields(card, layout, "prompt", "answer", "grade")
     pools: dict[Any, list[Row]] = {}
     unanswered: Counter[str] = Counter()
     faults = []
