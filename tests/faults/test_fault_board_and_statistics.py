@@ -76,7 +76,9 @@ def test_a_board_is_never_half_written(runs, tmp_path):
         assert board["suites"][0]["entries"]
         assert (site / "index.html").read_text().rstrip().endswith("</html>")
         seen += 1
-    assert [builder.wait() for builder in builders] == [0, 0], [builder.output for builder in builders]
+    ends = sorted(builder.wait() for builder in builders)
+    # one of them works there; the other is told so, unless it came after
+    assert ends in ([0, 5], [0, 0]), [builder.output for builder in builders]
     assert seen > 10
     assert before
     assert not list(site.rglob("*.tmp"))
