@@ -16,15 +16,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
 from rmeval import results
 from rmeval.records import Result
+from rmeval.types import Judgement
 
 RESULTS, SUBMISSIONS = Path("results/reference"), Path("leaderboard/submissions")
 VERIFIED = Path("leaderboard/verified.jsonl")
 TRAINED = Path("runs/reference")
+SAME, TOLERANCE = "same", 1e-4
 BASELINES = {
     # suite -> (folder below RMEVAL_DEV_DATA, baselines); an empty folder: embedded
     "arithmetic": ("", ("length", "random")),
@@ -146,6 +149,49 @@ def told(result: Result) -> object:
     return result.id, result.samples.sha256, numbers
 
 
+def verdict(old: Path, new: Path) -> str:
+    """`same`, `same within 1e-04` for a model that was trained again, or why the two results differ.
+
+    Training is repeated to the last bit on one machine and thread count only. Elsewhere the weights, and with them the
+    id, are others: then every score must be within the tolerance, and no candidate may overtake another.
+    """
+    a, b = results.load_result(old), results.load_result(new)
+    if told(a.result) == told(b.result):
+        return SAME
+    if a.result.model.name not in TRAINING:
+        return "differs: the question, a sample or a number"
+    asked = [
+        r.model_copy(
+            update={
+                "model": r.model.model_copy(update={"revision": None}),
+                "engine": r.engine and r.engine.model_copy(update={"weights": None}),
+            }
+        )
+        for r in (a.result, b.result)
+    ]
+    if any(getattr(asked[0], part) != getattr(asked[1], part) for part in ("model", "engine", "suite", "scorer")):
+        return "differs: the question"
+    worst = 0.0
+    for one, other in zip(a.judgements, b.judgements, strict=True):
+        if blank(one) != blank(other):
+            return f"differs: example {one.id!r}"
+        lists = zip(*((j.scores, *j.step_scores, *j.prefix_scores) for j in (one, other)), strict=True)
+        worst = max([worst, *(abs(x - y) for left, right in lists for x, y in zip(left, right, strict=True))])
+        if order(one.scores) != order(other.scores):
+            return f"differs: example {one.id!r} is decided otherwise"
+    return f"{SAME} within {TOLERANCE:g}" if worst <= TOLERANCE else f"differs: a score by {worst:.2g}"
+
+
+def blank(row: Judgement) -> Judgement:
+    """A row without what a model says."""
+    return replace(row, scores=(), step_scores=(), prefix_scores=())
+
+
+def order(scores: Sequence[float]) -> list[int]:
+    """Of each two candidates, who is ahead."""
+    return [(a > b) - (a < b) for a, b in combinations(scores, 2)]
+
+
 def check(data: Path | None) -> int:
     """Make all of it elsewhere; says what is not what was committed, and returns how many."""
     committed = dict(found(Places()))
@@ -155,9 +201,9 @@ def check(data: Path | None) -> int:
         again = dict(found(places))
         differing = 0
         for key, path in again.items():
-            same = key in committed and told(results.read(committed[key])) == told(results.read(path))
-            differing += not same
-            print(f"{'same' if same else 'differs'}: {key[0]} on {key[1]}")
+            said = verdict(committed[key], path) if key in committed else "differs: none is committed"
+            differing += not said.startswith(SAME)
+            print(f"{key[0]} on {key[1]}: {said}")
     print(f"{len(again) - differing} of {len(again)} made again are equal; {len(committed)} are committed")
     return differing
 

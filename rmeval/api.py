@@ -142,7 +142,7 @@ def run_loaded(
     model: Model,
     suite: Suite,
     data: Data,
-    examples: tuple[Example, ...],
+    examples: Sequence[Example],
     settings: Settings,
     *,
     engine: EngineRecord | None = None,
@@ -416,7 +416,7 @@ def _refuse_without_steps(model: Model, suite: Suite) -> None:
         )
 
 
-def _examples(model: Model, suite: Suite, settings: Settings) -> tuple[Data, tuple[Example, ...]]:
+def _examples(model: Model, suite: Suite, settings: Settings) -> tuple[Data, Sequence[Example]]:
     _refuse_without_steps(model, suite)
     data = suite.load(settings.data, settings.seed, skip_bad_rows=settings.skip_bad_rows)
     if model.kind == "judge" and suite.card.kind == "process":

@@ -4,7 +4,8 @@
             -> gather
 
 Batches are planned before the store is read, and a batch that is only partly stored is computed whole, so that a
-resumed run computes every score beside the same neighbours as an undisturbed one.
+resumed run computes every score beside the same neighbours as an undisturbed one. A run of very many examples is
+planned part by part.
 
 What this module does not know: how metrics work, where examples come from, in which order candidates are shown.
 """
@@ -15,14 +16,19 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 
 from rmeval.errors import UsageError
 from rmeval.gather import gather, recorded
+from rmeval.metrics import table
 from rmeval.progress import progress
 from rmeval.protocols import Engine, Recording, Remembers, Scorer, Spreads, Streams
 from rmeval.store import Store, fingerprint_digest, request_key
 from rmeval.types import UNREAD, Conversation, Example, Judgement, Plan, Reply, Request, Score, TextFacts, View
 from rmeval.views import views
+
+PART = 8192
+"""Examples from which on a run is worked through in parts: what a conversation and a plan hold is held for one part."""
 
 
 @dataclass(slots=True)
@@ -56,7 +62,7 @@ class Counts:
 class Outcome:
     """Everything a run produced."""
 
-    judgements: tuple[Judgement, ...]
+    judgements: Sequence[Judgement]
     counts: Counts
     seconds: float
     reasons: dict[str, int] = field(default_factory=dict)
@@ -76,16 +82,21 @@ def run(
 ) -> Outcome:
     """Score all examples, `by_step` with a score per step. `UsageError` for texts that the suite does not have."""
     start = time.monotonic()
-    texts: list[TextFacts] = []
     counts = Counts()
-    if isinstance(scorer, Recording):
-        judgements = tuple(recorded(example, scorer) for example in examples)
-    else:
-        judgements = _converse(examples, scorer, _Desk(engine, store, counts, title, texts), by_step)
+    desk = _Desk(engine, store, counts, title)
+    kept: list[Sequence[Judgement]] = []
+    for part in _parts(examples, desk):
+        if isinstance(scorer, Recording):
+            judged = tuple(recorded(example, scorer) for example in part)
+        else:
+            judged = _converse(part, scorer, desk, by_step)
+        # what is kept of each of very many examples must be little
+        kept.append(judged if len(part) == len(examples) else table.of(judged) or judged)
+    judgements = _together(kept)
     reasons = Counter(reason for j in judgements for reason in reasons_of(j))
     for name, n in missed(judgements).items():
         setattr(counts, name, n)
-    return Outcome(judgements, counts, time.monotonic() - start, dict(reasons), tuple(texts))
+    return Outcome(judgements, counts, time.monotonic() - start, dict(reasons), tuple(desk.texts))
 
 
 def missed(judgements: Sequence[Judgement]) -> dict[str, int]:
@@ -116,7 +127,7 @@ def ask(
 ) -> tuple[dict[Request, Reply], Counts]:
     """Replies to requests that no scorer makes, through the same batches and store, and what was done for them."""
     counts = Counts(requests=len(requests))
-    desk = _Desk(engine, store, counts, title, [])
+    desk = _Desk(engine, store, counts, title)
     return desk.answer(list(dict.fromkeys(requests)), title), counts
 
 
@@ -139,6 +150,30 @@ class _Talk:
             self.asked, self.score = [], end.value
 
 
+def _parts(examples: Sequence[Example], desk: _Desk) -> Iterator[Sequence[Example]]:
+    """The examples, very many of them in parts, which are told one after another.
+
+    Where a part ends depends on nothing but the examples, so that a resumed run plans the same batches. Engines that
+    work on many requests at once get all of them, and where nothing is stored nothing could be asked only once.
+    """
+    if len(examples) <= PART or isinstance(desk.engine, Streams | Spreads) or (desk.engine and desk.store is None):
+        yield examples
+        return
+    desk.parts = -(-len(examples) // PART)
+    source = iter(examples)
+    while part := tuple(islice(source, PART)):
+        desk.part += 1
+        yield part
+
+
+def _together(parts: Sequence[Sequence[Judgement]]) -> Sequence[Judgement]:
+    if len(parts) == 1:
+        return parts[0]
+    tables = [part for part in parts if isinstance(part, table.Table)]
+    whole = table.joined(tables) if len(tables) == len(parts) else None
+    return tuple(chain.from_iterable(parts)) if whole is None else whole
+
+
 def _converse(examples: Sequence[Example], scorer: Scorer, desk: _Desk, by_step: bool) -> tuple[Judgement, ...]:
     """What became of every example."""
     shown = list(views(examples, scorer, by_step=by_step))
@@ -157,7 +192,7 @@ def _converse(examples: Sequence[Example], scorer: Scorer, desk: _Desk, by_step:
     return tuple(gather(example, scored[example.id], by_step=by_step) for example in examples)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Desk:
     """Where requests are answered: from the store where a whole planned batch is there, else by the engine."""
 
@@ -165,19 +200,28 @@ class _Desk:
     store: Store | None
     counts: Counts
     title: str
-    texts: list[TextFacts]
+    texts: list[TextFacts] = field(default_factory=list)
     """Filled as requests are planned."""
+    part: int = 0
+    parts: int = 1
+    """Of how many parts of the run the one at hand is which."""
+    _alike: dict[TextFacts, TextFacts] = field(default_factory=dict)
+    _asked: set[bytes] = field(default_factory=set)
+    """What earlier parts have asked, by the first half of its key."""
 
     def answer(self, requests: list[Request], asked_by: str) -> dict[Request, Reply]:
         """Replies to distinct requests."""
         if self.engine is None:
             raise UsageError(f"scorer {asked_by} asks for a model, and there is none")
+        earlier = self._earlier(requests, self.engine) if self.parts > 1 else {}
+        requests = [request for request in requests if request not in earlier]
         batches = self.engine.plan(requests)
-        self.texts.extend(batches.texts)
+        self.texts.extend(self._alike.setdefault(facts, facts) for facts in batches.texts)
         replies = {requests[i]: reply for i, reply in batches.settled.items()}
         digest = fingerprint_digest(self.engine.fingerprint())
         work = [i for batch in batches.batches for i in batch]
-        with progress(self.title, len(work), sum(batches.tokens[i] for i in work)) as shown:
+        title = self.title if self.parts == 1 else f"{self.title}, part {self.part} of {self.parts}"
+        with progress(title, len(work), sum(batches.tokens[i] for i in work)) as shown:
             if isinstance(self.engine, Streams):
                 for request, reply in self._streamed([requests[i] for i in work], digest, self.engine):
                     replies[request] = reply
@@ -195,7 +239,16 @@ class _Desk:
         self.counts.tokens += sum(count or replies[requests[i]].n_tokens for i, count in enumerate(batches.tokens))
         self.counts.written += sum(reply.n_written for reply in replies.values())
         self.counts.served.update(reply.served for reply in replies.values() if reply.served)
-        return replies
+        return replies | earlier
+
+    def _earlier(self, requests: list[Request], engine: Engine) -> dict[Request, Reply]:
+        """Stored replies to what another part has asked: nothing is computed twice, in a resumed run neither."""
+        digest = fingerprint_digest(engine.fingerprint())
+        keys = [request_key(request, digest) for request in requests]
+        again = [(r, key) for r, key in zip(requests, keys, strict=True) if bytes.fromhex(key[:32]) in self._asked]
+        self._asked.update(bytes.fromhex(key[:32]) for key in keys)
+        stored = self.store.get([key for _, key in again]) if self.store is not None else {}
+        return {request: stored[key] for request, key in again if key in stored}
 
     def _streamed(self, asked: list[Request], digest: str, engine: Streams) -> Iterator[tuple[Request, Reply]]:
         """Replies that stand for themselves: each is stored before the next is looked at."""

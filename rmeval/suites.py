@@ -13,18 +13,19 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from rmeval.cards import HeadlineCard, Layout, RuleCard, SuiteCard, read_card
 from rmeval.errors import UsageError
 from rmeval.metrics.plan import MetricPlan
+from rmeval.packed import packed
 from rmeval.plugins import READERS, SUITES
 from rmeval.readers.fields import cluster_of
 from rmeval.readers.layouts import Table, from_hub, from_path
 from rmeval.readers.rows import Row, skipping
-from rmeval.types import JSON, Example
+from rmeval.types import JSON, Candidate, Example, Labels, Message
 
 Reader: TypeAlias = Callable[[Iterable[Row], SuiteCard, Layout | None, int], Iterator[Example]]
 """A generator may return notes, sentences that a reader of the result must know."""
@@ -38,7 +39,7 @@ SKIPPED = "skipped "
 class Data:
     """The examples of a suite as loaded, and what is needed to say which ones they are."""
 
-    examples: tuple[Example, ...]
+    examples: Sequence[Example]
     source: str
     """`hub:<id>@<commit>`, `file:<name>` or `generated:seed=<seed>`."""
     layout: str
@@ -100,14 +101,14 @@ class Suite:
         return self._checked(examples, source, layout, revision, (*notes, *said))
 
     def _checked(
-        self, examples: tuple[Example, ...], source: str, layout: str, revision: str | None, notes: tuple[str, ...]
+        self, examples: Sequence[Example], source: str, layout: str, revision: str | None, notes: tuple[str, ...]
     ) -> Data:
         if not examples:
             raise UsageError(f"suite {self.name!r}: {source} holds no examples")
         differences = _count_differences(examples, self.card)
         labels = labels_digest(
             ((one.id, one.subset, one.cluster, one.labels.grades) for one in examples),
-            {one.id: one.labels.step_grades for one in examples},
+            {one.id: one.labels.step_grades for one in examples if one.labels.step_grades},
         )
         pinned = self.card.labels_sha256
         if pinned and not differences and labels != pinned:
@@ -315,21 +316,53 @@ def _from_path(data: Path, card: SuiteCard) -> Table:
     return from_path(own, card)
 
 
-def _all(reading: Iterator[Example]) -> tuple[tuple[Example, ...], tuple[str, ...]]:
-    """The examples of a reader, and the notes that it returns after the last one, if it does."""
-    examples = []
-    while True:
-        try:
-            examples.append(_with_cluster(next(reading)))
-        except StopIteration as end:
-            return tuple(examples), end.value or ()
+def _all(reading: Iterator[Example]) -> tuple[Sequence[Example], tuple[str, ...]]:
+    """The examples of a reader, many of them packed, and the notes that it returns after the last one, if it does."""
+    notes: list[str] = []
+
+    def read() -> Iterator[Example]:
+        while True:
+            try:
+                one = next(reading)
+            except StopIteration as end:
+                notes.extend(end.value or ())
+                return
+            yield _with_cluster(one)
+
+    return packed(read(), _as_json, _from_json), tuple(notes)
+
+
+def _as_json(one: Example) -> list[JSON]:
+    """An example as lists, see `_from_json`; shorter than an object of names."""
+    candidates: list[JSON] = [[c.body, [*c.steps], dict(c.tags)] for c in one.candidates]
+    labels = [getattr(one.labels, field.name) for field in fields(Labels)]
+    prompt: list[JSON] = [[m.role, m.content] for m in one.prompt]
+    return [one.id, prompt, candidates, labels, one.subset, one.group, one.cluster, [*one.slices]]
+
+
+def _from_json(plain: Any) -> Example:
+    key, prompt, candidates, labels, subset, group, cluster, slices = plain
+    return Example(
+        key,
+        tuple(Message(role, content) for role, content in prompt),
+        tuple(Candidate(body, tuple(steps), tags) for body, steps, tags in candidates),
+        Labels(*map(_tuples, labels)),
+        subset,
+        group,
+        cluster,
+        tuple(slices),
+    )
+
+
+def _tuples(values: list[Any]) -> Any:
+    return tuple(tuple(value) if isinstance(value, list) else value for value in values)
 
 
 def _with_cluster(example: Example) -> Example:
     return example if example.cluster else replace(example, cluster=cluster_of(example.prompt))
 
 
-def _count_differences(examples: tuple[Example, ...], card: SuiteCard) -> tuple[str, ...]:
+def _count_differences(examples: Sequence[Example], card: SuiteCard) -> tuple[str, ...]:
     """What differs from the card's counts, in sentences; () when nothing does."""
     expected = card.expected
     if not expected:
@@ -347,7 +380,7 @@ def _count_differences(examples: tuple[Example, ...], card: SuiteCard) -> tuple[
     return tuple(notes)
 
 
-def _unwinnable(examples: tuple[Example, ...]) -> tuple[str, ...]:
+def _unwinnable(examples: Sequence[Example]) -> tuple[str, ...]:
     """A note where data are beyond any scorer of texts: every right response is, word for word, a wrong one too."""
     found = []
     for one in examples:

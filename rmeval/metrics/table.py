@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
 
@@ -250,12 +250,52 @@ def from_arrow(found: pa.Table) -> Table | None:
         starts,
         values["grades"],
         values["scores"],
-        flat["lengths"].to_numpy() if len(flat["lengths"]) else None,
-        marks.flatten().to_numpy().reshape(-1, 3) if len(marks) else None,
+        _small(flat["lengths"].to_numpy()) if len(flat["lengths"]) else None,
+        _small(marks.flatten().to_numpy()).reshape(-1, 3) if len(marks) else None,
         np.arange(len(found)),
     )
     unknown = np.unique(table.row[~there])
     return table if all(_has_reasons(table[int(place)]) for place in unknown) else None
+
+
+def of(judgements: Sequence[Judgement]) -> Table | None:
+    """The table of some judgements, or None where one is not plain."""
+    import pyarrow as pa
+
+    others = [field.name for field in fields(Judgement) if field.name not in schema().names]
+    if any(getattr(j, name) for j in judgements for name in others):
+        return None
+    columns = {
+        field.name: pa.array([_plain(getattr(j, field.name)) for j in judgements], field.type) for field in schema()
+    }
+    found = from_arrow(pa.table(columns))
+    del columns
+    pa.default_memory_pool().release_unused()
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """A missing score is null."""
+    return [None if isinstance(v, float) and math.isnan(v) else v for v in value] if isinstance(value, tuple) else value
+
+
+def joined(tables: Sequence[Table]) -> Table | None:
+    """The rows of tables that `of` has made, one after another; None where only some say lengths or markup."""
+    import pyarrow as pa
+
+    numbers: dict[str, Any] = {}
+    for name in ("grades", "scores", *OPTIONAL):
+        parts = [getattr(table, name) for table in tables]
+        if any(part is None for part in parts) and not all(part is None for part in parts):
+            return None
+        numbers[name] = None if parts[0] is None else np.concatenate(parts)
+    sizes = np.concatenate([table.sizes for table in tables])
+    return Table(
+        pa.concat_tables([table.source for table in tables]).combine_chunks(),
+        starts=np.concatenate([[0], np.cumsum(sizes)]).astype(np.intp),
+        places=np.arange(sizes.size),
+        **numbers,
+    )
 
 
 def _sizes(column: Any) -> Ints:
@@ -263,6 +303,11 @@ def _sizes(column: Any) -> Ints:
     import pyarrow.compute as pc
 
     return np.asarray(pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False), dtype=np.intp)
+
+
+def _small(numbers: Any) -> Any:
+    """Counts in half the memory, where they are no larger than any text's."""
+    return numbers.astype(np.int32) if int(numbers.max()) < 2**31 else numbers
 
 
 def _counts(column: Any) -> bool:

@@ -70,7 +70,7 @@ def step_label(right: int, rollouts: int, rule: MCRule = "soft", threshold: floa
     return StepLabel(right, rollouts, rate if rule == "soft" else hard[rule])
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path) -> Sequence[Row]:
     """The rows of a file. Raises `UsageError` where it is none, or holds none."""
     if not path.is_file():
         beside = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []

@@ -9,8 +9,9 @@ What this module does not know: what the columns mean, what becomes of the rows.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from rmeval.errors import UsageError, near_miss
 from rmeval.readers.fields import lacking
 from rmeval.readers.hub import read_hub, resolve_revision
 from rmeval.readers.preference import fields_of
-from rmeval.readers.rows import SUFFIXES, Row, data_files, read_file
+from rmeval.readers.rows import SUFFIXES, Row, data_files, held, read_file
 
 _LOOK_AT = 50
 """Rows looked at to learn which columns a file has."""
@@ -29,7 +30,7 @@ _LOOK_AT = 50
 class Table:
     """The rows of a suite, and where they come from."""
 
-    rows: tuple[Row, ...]
+    rows: Sequence[Row]
     layout: Layout
     source: str
     """`hub:<id>@<commit>` or `file:<name>`."""
@@ -82,8 +83,14 @@ def from_path(path: Path, card: SuiteCard) -> Table:
                 chosen = search.best(layout, chosen)
                 notes = (f"read {chosen[0].name}, one of {several} files that each hold the suite",)
             if chosen and search.fits(layout, chosen):
-                rows = [row for file in chosen for row in search.rows(layout, file)]
-                return Table(_gathered(rows, layout), layout, f"file:{path.resolve().name}", None, notes)
+                rows = (row for file in chosen for row in search.rows(layout, file))
+                return Table(
+                    _gathered(rows, layout, in_json=search.in_json(chosen)),
+                    layout,
+                    f"file:{path.resolve().name}",
+                    None,
+                    notes,
+                )
     raise UsageError(search.nothing_fits(path, files))
 
 
@@ -93,17 +100,26 @@ class _Search:
     def __init__(self, card: SuiteCard, folder: Path) -> None:
         self.card = card
         self._folder = folder
-        self._read: dict[Path, list[Row]] = {}
+        self._read: dict[Path, Sequence[Row]] = {}
         self._lacks: dict[str, tuple[str, ...]] = {}
 
-    def rows(self, layout: Layout, file: Path) -> list[Row]:
+    def rows(self, layout: Layout, file: Path) -> Iterator[Row]:
         """The rows of a file with the columns of a layout."""
-        if file not in self._read:
-            self._read[file] = read_file(file, file.relative_to(self._folder).as_posix())
         origin = _origin_of(file, layout)
         if origin is None and len(layout.sources) == 1 and len(layout.sources[0].splits) == 1:
             origin = layout.sources[0], layout.sources[0].splits[0]  # a file of any name can only be that one
-        return list(_prepared(self._read[file], layout, _posix(file), _columns_of_source(*origin) if origin else {}))
+        return _prepared(self._rows(file), layout, _posix(file), _columns_of_source(*origin) if origin else {})
+
+    def _rows(self, file: Path) -> Sequence[Row]:
+        """The rows of a file as they stand in it."""
+        if file not in self._read:
+            self._read[file] = read_file(file, file.relative_to(self._folder).as_posix())
+        return self._read[file]
+
+    @staticmethod
+    def in_json(files: Iterable[Path]) -> bool:
+        """Whether all values come out of JSON; parquet has dates and bytes."""
+        return all(".json" in file.name.lower() or ".ndjson" in file.name.lower() for file in files)
 
     def fits(self, layout: Layout, files: list[Path]) -> bool:
         """Whether every file has rows, and all the columns that the layout needs."""
@@ -121,7 +137,7 @@ class _Search:
         """Of alternatives the first that fits and has as many rows as the suite; failing that, the first that fits."""
         fitting = [file for file in files if self.fits(layout, [file])]
         full = sum(self.card.expected.values())
-        return ([file for file in fitting if len(self.rows(layout, file)) == full] or fitting or files)[:1]
+        return ([file for file in fitting if len(self._rows(file)) == full] or fitting or files)[:1]
 
     def nothing_fits(self, path: Path, files: list[Path]) -> str:
         """The message: what was found, and what each layout expects, the nearest first."""
@@ -143,8 +159,8 @@ class _Search:
         return "\n".join(lines)
 
 
-def _columns(rows: list[Row]) -> list[str]:
-    return list(dict.fromkeys(column for row in rows[:_LOOK_AT] for column in row.values))
+def _columns(rows: Iterable[Row]) -> list[str]:
+    return list(dict.fromkeys(column for row in islice(rows, _LOOK_AT) for column in row.values))
 
 
 def _files_of(layout: Layout, files: list[Path], *, by_name: bool) -> list[Path]:
@@ -212,10 +228,10 @@ def _prepared(rows: Iterable[Row], layout: Layout, path: str, origin: Mapping[st
         yield Row(values, row.place)
 
 
-def _gathered(rows: list[Row], layout: Layout) -> tuple[Row, ...]:
+def _gathered(rows: Iterable[Row], layout: Layout, *, in_json: bool = False) -> Sequence[Row]:
     """Neighbouring rows with the same value of the column to gather by, as one row of lists."""
     if not layout.gather:
-        return tuple(rows)
+        return held(rows) if in_json else tuple(rows)
     groups: list[list[Row]] = []
     for row in rows:
         if groups and groups[-1][0].values.get(layout.gather) == row.values.get(layout.gather):

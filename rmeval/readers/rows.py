@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from typing import Any
 
 from rmeval import strict_json
 from rmeval.errors import UsageError
+from rmeval.packed import packed
 
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz", ".ndjson.gz", ".parquet", ".csv")
 """Endings of the files that can hold rows."""
@@ -34,6 +35,11 @@ class Row:
     values: Mapping[str, Any]
     place: str
     """Where it stands, for messages: `chat_filtered.json line 12`, `test.parquet row 3`."""
+
+
+def held(rows: Iterable[Row]) -> Sequence[Row]:
+    """Rows of JSON values, many of them packed."""
+    return packed(rows, lambda row: [row.values, row.place], lambda plain: Row(plain[0], plain[1]))
 
 
 def faults_message(head: str, faults: list[str]) -> str:
@@ -80,7 +86,7 @@ def data_files(path: Path) -> list[Path]:
     return sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts))
 
 
-def read_file(path: Path, name: str) -> list[Row]:
+def read_file(path: Path, name: str) -> Sequence[Row]:
     """All rows of one file; `name` is how messages call it.
 
     Raises `UsageError` that names file and line for anything but well-formed rows, all faulty lines of a JSONL file at
@@ -96,7 +102,7 @@ def read_file(path: Path, name: str) -> list[Row]:
     raise UsageError(f"{path}: unknown kind of file. Rows are read from {', '.join(SUFFIXES)}")
 
 
-def _read_json(path: Path, name: str) -> list[Row]:
+def _read_json(path: Path, name: str) -> Sequence[Row]:
     with strict_json.open_bytes(path) as handle:
         try:
             start = handle.read(4096)
@@ -104,7 +110,6 @@ def _read_json(path: Path, name: str) -> list[Row]:
             raise UsageError(f"{path}: cannot be read: {fault}") from None
     if start.startswith(b"\xef\xbb\xbf"):
         raise UsageError(f"{path} line 1: starts with a byte-order mark; save the file as UTF-8 without it")
-    rows: list[Row] = []
     faults: list[str] = []
     if start.lstrip()[:1] == b"[":
         values = strict_json.read_items(path)
@@ -112,17 +117,22 @@ def _read_json(path: Path, name: str) -> list[Row]:
         return _of_lists(path, name)
     else:
         values = _lines(path, faults)
+    rows = held(_sound(values, path, name, faults))
+    if faults:
+        head = f"{path}: {len(faults)} bad lines; a list of objects, or one object per line, is expected"
+        refuse(faults_message(head, faults) if len(faults) > 1 else faults[0], faults)
+    return rows
+
+
+def _sound(values: Iterable[tuple[int, Any]], path: Path, name: str, faults: list[str]) -> Iterator[Row]:
+    """Rows of the values that are objects of text; what is wrong with others goes to `faults`."""
     for line, value in values:
         if not isinstance(value, dict):
             faults.append(f"{path} line {line}: an object is expected, found {_kind(value)}")
         elif not _is_unicode(value):
             faults.append(f"{path} line {line}: holds half of a surrogate pair, which is no character")
         else:
-            rows.append(Row(value, f"{name} line {line}"))
-    if faults:
-        head = f"{path}: {len(faults)} bad lines; a list of objects, or one object per line, is expected"
-        refuse(faults_message(head, faults) if len(faults) > 1 else faults[0], faults)
-    return rows
+            yield Row(value, f"{name} line {line}")
 
 
 def _of_lists(path: Path, name: str) -> list[Row]:

@@ -1,0 +1,86 @@
+"""Many values held small: the first few thousand as they are, all others as compressed JSON, made again when asked for.
+
+A suite of a hundred thousand examples is gone through a few times and in order. Held as objects it takes several times
+the memory of its file; held like this, less than the file.
+
+What this module does not know: what the values are; whoever packs them says how they become JSON and back.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Any, Generic, TypeVar, overload
+
+PLAIN = 8192
+"""Values that are held as they are."""
+_BLOCK = 256
+
+T = TypeVar("T")
+
+
+class Packed(Sequence[T], Generic[T]):
+    """A sequence that cannot be changed; equal to another with equal values."""
+
+    def __init__(self, values: Iterable[T], to_json: Callable[[T], Any], from_json: Callable[[Any], T]) -> None:
+        source = iter(values)
+        self._from_json = from_json
+        self._plain = list(islice(source, PLAIN))
+        self._blocks: list[bytes] = []
+        self._last: tuple[int, list[T]] = (-1, [])
+        self._size = len(self._plain)
+        while block := [to_json(value) for value in islice(source, _BLOCK)]:
+            self._blocks.append(zlib.compress(json.dumps(block, separators=(",", ":")).encode(), 1))
+            self._size += len(block)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def _block(self, number: int) -> list[T]:
+        if self._last[0] != number:
+            self._last = number, [self._from_json(value) for value in json.loads(zlib.decompress(self._blocks[number]))]
+        return self._last[1]
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        if isinstance(index, slice):
+            return tuple(self[place] for place in range(self._size)[index])
+        place = range(self._size)[index]
+        if place < len(self._plain):
+            return self._plain[place]
+        number, within = divmod(place - len(self._plain), _BLOCK)
+        return self._block(number)[within]
+
+    def __iter__(self) -> Iterator[T]:
+        return chain(self._plain, self._unpacked())
+
+    def _unpacked(self) -> Iterator[T]:
+        for number in range(len(self._blocks)):
+            yield from self._block(number)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or len(other) != len(self):
+            return NotImplemented if not isinstance(other, Sequence) else False
+        return all(mine == theirs for mine, theirs in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def packed(values: Iterable[T], to_json: Callable[[T], Any], from_json: Callable[[Any], T]) -> Sequence[T]:
+    """The values as a tuple where they are few, else packed.
+
+    >>> packed("abc", str, str)
+    ('a', 'b', 'c')
+    >>> many = packed(range(10_000), str, int)
+    >>> len(many), many[9_999], sum(many), many[8190:8194]
+    (10000, 9999, 49995000, (8190, 8191, 8192, 8193))
+    """
+    found = Packed(values, to_json, from_json)
+    return tuple(found) if len(found) <= PLAIN else found
