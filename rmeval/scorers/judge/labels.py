@@ -6,6 +6,7 @@ What this module does not know: which parser asks, and what a verdict means.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,8 @@ def _object(pairs: list[tuple[str, Any]]) -> _Object:
     return found
 
 
+_OPENING = re.compile(r'\{[ \t\n\r]*["}]')
+"""How a JSON object begins; a brace before anything else would be tried in vain."""
 _DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
@@ -54,8 +57,9 @@ def json_objects(text: str) -> Iterator[tuple[int, int, _Object]]:
     What stands inside one that is torn is skipped with it, and so is all that follows one nested deeper than anyone
     means it: a text of a hundred thousand braces is gone through once.
     """
-    place = text.find("{")
-    while place >= 0:
+    end = 0
+    while opening := _OPENING.search(text, end):
+        place = opening.start()
         try:
             found, end = _DECODER.raw_decode(text, place)
         except json.JSONDecodeError as torn:
@@ -66,7 +70,6 @@ def json_objects(text: str) -> Iterator[tuple[int, int, _Object]]:
             return
         else:
             yield place, end, found
-        place = text.find("{", end)
 
 
 def bare(label: str) -> str:

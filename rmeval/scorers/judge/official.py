@@ -224,6 +224,7 @@ def _compared(scores: tuple[str, ...] | list[str], labels: Labels, delta: float)
     return Parsed(verdict) if verdict in labels.values() else UNPARSED
 
 
+_OPENING = re.compile(r"Overall Judgment|Therefore", re.IGNORECASE)
 _OVERALL = re.compile(
     r"(?:Overall Judgment|Therefore).*Answer\s*(\d+)\s*is\s*(?:the\s*)?(?:slightly\s*)?better", re.IGNORECASE
 )
@@ -237,7 +238,9 @@ def vl_rewardbench(text: str, labels: Labels) -> Parsed:
     >>> vl_rewardbench("**Overall Judgment:** Answer 2 is slightly better.", {"Answer 1": "A", "Answer 2": "B"}).verdict
     'B'
     """
-    found = _OVERALL.search(text.replace("\n", "").replace("*", ""))
+    text = text.replace("\n", "").replace("*", "")
+    opening = _OPENING.search(text)  # what follows a later one follows the first
+    found = _OVERALL.match(text, opening.start()) if opening else None
     verdict = labels.get(f"Answer {found[1].lstrip('0')}") if found else None
     return UNPARSED if verdict is None else Parsed(verdict)
 
@@ -253,7 +256,7 @@ def processbench(text: str, labels: Labels) -> Parsed:
     >>> processbench(r"Paragraph 2 divides by \boxed{0}. So \boxed{ 2 }", {"-1": "-1", "0": "0", "2": "2"}).verdict
     '2'
     """
-    found = _BOXED.findall(text)
+    found = _BOXED.findall(text[: text.rfind("}") + 1])  # without what is never closed, which takes long to find out
     try:
         number = str(int(found[-1].strip())) if found else ""
     except ValueError:
