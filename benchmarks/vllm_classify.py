@@ -108,6 +108,9 @@ def _compared(folder: str, dtype: str, repetitions: int) -> dict[str, Any]:
         "rmeval tokens/s": round(statistics.median(rates["rmeval"])),
         "ratio": prefix_tree.ratio(busy),
         "ratio by the clock": prefix_tree.ratio(clock),
+        # more than 1 would be more than one thread; less is a shared machine
+        "processors vLLM had": [round(a / b, 2) for a, b in zip(busy["plain"], clock["plain"], strict=True)],
+        "processors rmeval had": [round(a / b, 2) for a, b in zip(busy["rmeval"], clock["rmeval"], strict=True)],
         "largest difference": max(apart),
         "sd of scores": statistics.median(spreads),
         **{key: facts[key] for key in ("layout", "attention", "linear")},
