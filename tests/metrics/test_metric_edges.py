@@ -1,0 +1,230 @@
+"""Cases that altered code got through, found by tests/mutation: bounds, single rows, options that are on by default."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made_pairs import LOSE, find, pairs
+
+from rmeval import stats
+from rmeval.errors import UsageError
+from rmeval.metrics import arena
+from rmeval.metrics.agreement import vote_counts
+from rmeval.metrics.arena import human_ranking
+from rmeval.metrics.best_of_k import best_of_k_curves, conflict_pairs
+from rmeval.metrics.diagnostics import diagnostics
+from rmeval.metrics.evaluate import evaluate
+from rmeval.metrics.figures import undefined
+from rmeval.metrics.judging import judging
+from rmeval.metrics.nulls import random
+from rmeval.metrics.plan import MetricPlan, Section
+from rmeval.metrics.rules import accuracy
+from rmeval.metrics.thresholds import first_error_thresholds
+from rmeval.metrics.votes import votes
+from rmeval.types import Judgement, Verdict
+
+
+def judged(name, grades, scores=(), subset="s", **more):
+    return Judgement(f"{subset}/{name}", subset, "", f"{subset} {name}", tuple(grades), scores=tuple(scores), **more)
+
+
+# --- votes, curves, conflict pairs ---
+
+
+def test_the_largest_count_must_be_within_the_pool():
+    row = judged("x", (1.0, 0.0, 0.0), (3, 2, 1), answers=(0, 1, 1))
+    with pytest.raises(UsageError, match="the first 4 of 3 samples are asked for"):
+        votes([row], {"k": [1, 4]})
+    assert len(votes([row], {"k": [1, 3]}).metrics) == 12
+
+
+def test_the_area_over_subsets_has_the_error_of_a_mean_of_independent_means():
+    draw = np.random.default_rng(4)
+    rows = [
+        judged(i, grades := (draw.random(4) < 0.5).astype(float), draw.normal(size=4) + grades, subset)
+        for subset, n in (("a", 14), ("b", 25))
+        for i in range(n)
+    ]
+    found = {m.subset: m for m in best_of_k_curves(rows, {"permutations": 3}).metrics if m.name == "auc"}
+    squares = 0.0
+    for subset, n in (("a", 14), ("b", 25)):
+        low, high = found[subset].ci
+        assert (low + high) / 2 == pytest.approx(found[subset].value)
+        squares += ((high - low) / 2 / stats.t_quantile(0.975, n - 1)) ** 2
+    half = stats.t_quantile(0.975, 37) * math.sqrt(squares) / 2
+    assert found[None].ci == pytest.approx((found[None].value - half, found[None].value + half))
+
+
+@pytest.mark.parametrize("how", ["mean", "tie_on_inconsistency"])
+def test_pairs_that_a_server_lost_are_missing_even_where_the_unread_are_wrong(how):
+    def row(reason):
+        rows = (Verdict((0, 1), None, reason), Verdict((1, 0), None, reason))
+        return judged("x", (1.0, 0.0), verdicts=rows, comparisons=((0, 1),))
+
+    def credit(reason):
+        [one] = conflict_pairs([row(reason)], {"unparsed": "wrong", "verdicts": how}).rows
+        return one.value, one.reason
+
+    assert credit("unparsed") == (0.0, None)
+    value, reason = credit("api_error")
+    assert math.isnan(value)
+    assert reason == "api_error"
+
+
+def test_a_tie_of_a_judge_is_won_by_the_second_of_the_pair_listed():
+    def credit(pair):
+        row = judged("x", (1.0, 0.0), verdicts=(Verdict((0, 1), "tie"), Verdict((1, 0), "tie")), comparisons=(pair,))
+        [one] = conflict_pairs([row], {"ties": "second"}).rows
+        return one.value
+
+    assert (credit((0, 1)), credit((1, 0))) == (0.0, 1.0)
+
+
+# --- arena ---
+
+
+def test_the_correlation_of_rows_is_that_of_the_only_row_that_has_one():
+    human, scorer = np.zeros((3, 3)), np.zeros((3, 3))
+    for wins, first, second in ((human, 8, 4), (scorer, 2, 6)):
+        wins[0, 1], wins[1, 0] = first, 10 - first
+        wins[0, 2], wins[2, 0] = second, 10 - second  # 1 and 2 never met: of each there is one rate
+    assert arena.row_wise_pearson(human, scorer) == pytest.approx(-1.0)
+
+
+def test_intervals_of_correlations_are_196_bootstrap_errors_to_each_side():
+    draw = np.random.default_rng(3)
+    rows = []
+    for i in range(120):
+        a, b = sorted(int(x) for x in draw.choice(4, 2, replace=False))
+        grades = (1.0, 0.0) if draw.random() < 0.5 - 0.1 * (b - a) else (0.0, 1.0)
+        scores = draw.normal(size=2) + np.array([0.0, 0.2 * (b - a)])
+        rows.append(judged(f"{i:03}", grades, map(float, scores), models=(f"m{a}", f"m{b}")))
+    battles, _ = arena._battles(rows, "own", "missing")
+    human, scorer = arena._resampled(battles, 100, 0)
+    drawn = arena.row_wise_pearson(human, scorer)
+    [found] = [m for m in human_ranking(rows, {"replicates": 100}).metrics if m.name == "row_wise_pearson"]
+    half = 1.959963984540054 * drawn.std()
+    low, high = max(-1.0, found.value - half), min(1.0, found.value + half)
+    assert high - low < 2
+    assert found.ci == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_interval_of_a_correlation_ends_where_correlations_do(sign):
+    draw = np.random.default_rng(2)
+    rows = []
+    for i in range(300):
+        a, b = (int(x) for x in draw.choice(4, 2, replace=False))
+        won = draw.random() < 1 / (1 + math.exp(0.4 * (b - a)))
+        scores = (float(won), float(not won)) if draw.random() < 0.9 else (float(not won), float(won))
+        rows.append(judged(i, (float(won), float(not won)), [sign * s for s in scores], models=(f"m{a}", f"m{b}")))
+    [found] = [m for m in human_ranking(rows, {"replicates": 100}).metrics if m.name == "spearman"]
+    assert sign * found.value > 0.9
+    assert found.ci[sign > 0] == sign
+    assert -1 < found.ci[sign < 0] < 1
+
+
+# --- sections, thresholds, figures ---
+
+
+def test_five_missing_subsets_are_named_and_more_are_counted():
+    def why(*names):
+        plan = MetricPlan("accuracy", "rows", (Section("Accuracy", names, LOSE),))
+        return find(evaluate(pairs("z", [1, 0]), plan, replicates=50), "accuracy").note
+
+    assert "no examples of a, b, c, d, e; " in why(*"abcde") + "; "
+    assert "no examples of a, b, c, d, e and 1 more" in why(*"abcdef")
+
+
+def test_the_threshold_of_a_subset_is_said_beside_its_figure():
+    def solution(name, subset, grades, scores):
+        return Judgement(
+            f"{subset}/{name}", subset, "", f"p {subset} {name}", (float(0 not in grades),),
+            step_grades=(grades,), step_scores=(scores,),
+        )  # fmt: skip
+
+    rows = [solution(i, "a", (1, 0), (0.9, 0.3)) for i in range(3)]
+    rows += [solution(i + 3, "a", (1, 1), (0.9, 0.4)) for i in range(3)]
+    rows += [solution(i, "b", (0, -1), (0.6, 0.9)) for i in range(3)]
+    rows += [solution(i + 3, "b", (1,), (0.8,)) for i in range(3)]
+    found = {m.subset: m for m in first_error_thresholds(rows, {}).metrics if m.name == "F1[threshold=oracle]"}
+    assert found["a"].note.startswith("wrong is below 0.35;")
+    assert found["b"].note.startswith("wrong is below 0.7;")
+    assert found[None].note.startswith("a threshold per subset;")
+
+
+def test_what_is_undefined_has_lost_nothing_unless_said():
+    assert (undefined("x", "why").n_missing, undefined("x", "why", 3).n_missing) == (0, 3)
+
+
+# --- people ---
+
+
+@pytest.mark.parametrize("vote", [-2, 3])
+def test_a_vote_for_nobody_is_refused(vote):
+    with pytest.raises(ValueError, match=f"vote {vote} is none of the 3 candidates"):
+        vote_counts([[0, vote]], 3)
+
+
+# --- baselines, diagnostics ---
+
+
+def test_the_random_baseline_is_uniform():
+    draws = [score for i in range(500) for score in random(judged(i, (1.0, 0.0, 0.0))).scores]
+    assert np.quantile(draws, [0.25, 0.5, 0.75]) == pytest.approx([0.25, 0.5, 0.75], abs=0.05)
+
+
+def test_what_is_better_low_says_so_and_nothing_else_does():
+    draw = np.random.default_rng(0)
+    rows = [
+        judged(
+            i,
+            (1.0, 0.0),
+            (float(draw.logistic() + 1), 0.0),
+            lengths=(int(draw.integers(50, 500)), 200),
+            votes=(0, 0, 1),
+        )
+        for i in range(100)
+    ]
+    low = {m.name for m in diagnostics(rows) if not m.higher_is_better}
+    assert low == {"calibration:nll", "calibration:brier", "calibration:ece"}
+
+
+# --- judges ---
+
+
+def test_one_unread_order_of_several_is_enough_for_the_other_readings():
+    half_read = judged("x", (1.0, 0.0), verdicts=(Verdict((0, 1), "A"), Verdict((1, 0), None, "unparsed")))
+    assert {("unparsed", "wrong"), ("unparsed", "chance")} <= set(accuracy([half_read], {}).variants)
+    read = judged("x", (1.0, 0.0), verdicts=(Verdict((0, 1), "A"), Verdict((1, 0), "B")))
+    assert not {name for name, _ in accuracy([read], {}).variants} & {"unparsed"}
+
+
+def test_preferences_of_a_judge_are_over_pairs_with_a_right_one():
+    draw = np.random.default_rng(5)
+
+    def row(i, grades, said):
+        return judged(
+            i, grades, verdicts=(Verdict((0, 1), said[0]), Verdict((1, 0), said[1])), models=("m0", "m1"),
+            lengths=(int(draw.integers(50, 400)), int(draw.integers(50, 400))),
+        )  # fmt: skip
+
+    rows = [row(i, (1.0, 0.0) if i % 3 else (0.0, 1.0), "AB" if i % 4 else "BA") for i in range(60)]
+    alike = [row(100 + i, (1.0, 1.0), "AB") for i in range(20)]
+
+    def preferences(judgements):
+        names = ("judge:length_controlled", "judge:favours")
+        return {m.name: (m.value, m.n) for m in judging(judgements) if m.name.startswith(names)}
+
+    assert len(preferences(rows)) >= 2
+    assert preferences([*rows, *alike]) == preferences(rows)
+
+
+def test_one_rating_each_has_no_figures_of_votes():
+    rows = [replace(judged(i, (1.0, 0.0)), ratings=((7.0,), (float(i),)), scores=()) for i in range(5)]
+    names = {m.name for m in judging(rows)}
+    assert "judge:rating_ties" in names
+    assert not names & {"judge:vote_accuracy", "judge:majority", "judge:vote_sum"}
