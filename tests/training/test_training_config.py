@@ -90,7 +90,7 @@ def test_faults_of_the_file_are_named(tmp_path):
     file = tmp_path / "run.toml"
     for text, says in (
         ("sampels = 8\n", "'sampels' is no setting of orm. Did you mean 'samples'"),
-        ("a = \n", "no TOML"),
+        ("a = \n", "not valid TOML"),
     ):
         file.write_text(text)
         found = rmeval("train", "orm", "--config", file)
