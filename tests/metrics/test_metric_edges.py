@@ -193,6 +193,20 @@ def test_what_is_better_low_says_so_and_nothing_else_does():
     assert low == {"calibration:nll", "calibration:brier", "calibration:ece"}
 
 
+# --- rules ---
+
+
+def test_a_top_that_is_wrong_alone_is_no_tie():
+    rows = [
+        judged("wrong", (1.0, 0.0, 0.0), (1, 2, 0)),
+        judged("wrong ones", (1.0, 0.0, 0.0), (1, 2, 2)),
+        judged("right", (1.0, 0.0, 0.0), (3, 2, 2)),
+        judged("right ones", (1.0, 1.0, 0.0), (3, 3, 2)),
+        judged("both", (1.0, 0.0, 0.0), (2, 2, 0)),
+    ]
+    assert accuracy(rows, {}).ties == {"s/both"}
+
+
 # --- judges ---
 
 
