@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from rmeval import stats
+from rmeval import bradley_terry, stats
 
 
 def test_sixteen_clusters_are_still_enumerated():
@@ -25,3 +26,33 @@ def test_seeds_are_0_unless_said():
     means = [stats.cluster_bootstrap(sums, np.ones((12, 1)), **seed) for seed in ({}, {"seed": 0}, {"seed": 1})]
     assert means[0].tolist() == means[1].tolist() != means[2].tolist()
     assert len(means[0]) == 2000
+
+
+def test_many_columns_are_flipped_as_each_alone():
+    """Columns of too many clusters to enumerate, with small, middling and large p, and one that moves in few."""
+    draw = np.random.default_rng(2)
+    d = draw.normal(size=(60, 5)) + [0.0, 0.15, 0.3, 3.0, 0.0]
+    d[10:, 4] = 0.0
+    ids = [i // 2 for i in range(60)]
+    found = stats.sign_flips(d, ids, flips=20_000)
+    alone = [stats.sign_flip(column, ids, flips=200_000, seed=7) for column in d.T]
+    assert found[:3] == pytest.approx(alone[:3], abs=0.015)
+    assert found[4] == alone[4] == stats.sign_flip(d[:10, 4], ids[:10])
+    # beyond what flips can resolve there is a bound in closed form
+    sums = d[:, 3].reshape(30, 2).sum(axis=1)
+    assert found[3] == pytest.approx(2 * np.exp(-(sums.sum() ** 2) / (2 * np.square(sums).sum())))
+    assert found[3] < 1 / 20_001
+
+
+def test_of_many_columns_none_has_a_p_of_0_or_above_1():
+    even = np.tile([[1.0], [-1.0]], (20, 1))  # every flip reaches a sum of at least 0
+    assert stats.sign_flips(even, range(40), flips=500).tolist() == [1.0]
+    assert stats.sign_flips(np.zeros((40, 1)), range(40)).tolist() == [1.0]
+    hits = stats.sign_flips(np.full((20, 1), 1.0) + np.eye(20)[:, :1], range(20), flips=1).tolist()
+    assert hits[0] > 0
+
+
+def test_two_prompts_are_enough_for_an_error_of_ratings():
+    rows = {"first": ["a", "b", "a", "b"], "second": ["b", "a", "b", "a"], "outcomes": [1.0, 1.0, 1.0, 0.0]}
+    fitted = bradley_terry.fit(*rows.values(), clusters=["p", "p", "q", "q"])
+    assert np.isfinite(fitted.covariance).all()

@@ -11,10 +11,11 @@ from made_pairs import LOSE, find, pairs
 
 from rmeval import stats
 from rmeval.errors import UsageError
-from rmeval.metrics import arena
+from rmeval.metrics import arena, tree
 from rmeval.metrics.agreement import vote_counts
 from rmeval.metrics.arena import human_ranking
 from rmeval.metrics.best_of_k import best_of_k_curves, conflict_pairs
+from rmeval.metrics.credit import Credit, Linear
 from rmeval.metrics.diagnostics import diagnostics
 from rmeval.metrics.evaluate import evaluate
 from rmeval.metrics.figures import undefined
@@ -22,7 +23,9 @@ from rmeval.metrics.judging import judging
 from rmeval.metrics.nulls import random
 from rmeval.metrics.plan import MetricPlan, Section
 from rmeval.metrics.rules import accuracy
+from rmeval.metrics.steps import first_error_parts
 from rmeval.metrics.thresholds import first_error_thresholds
+from rmeval.metrics.tree import Aggregate, Branch, Leaf
 from rmeval.metrics.votes import votes
 from rmeval.types import Judgement, Verdict
 
@@ -160,6 +163,45 @@ def test_what_is_undefined_has_lost_nothing_unless_said():
     assert (undefined("x", "why").n_missing, undefined("x", "why", 3).n_missing) == (0, 3)
 
 
+def leaf(name, values):
+    rows = [Credit(f"{name}/{i}", f"{name} {i}", name, "accuracy", v, None) for i, v in enumerate(values)]
+    return Leaf(name, tuple(rows))
+
+
+def mean_of(*leaves):
+    return Aggregate(tuple(Branch(1 / len(leaves), Linear({"accuracy": 1.0}), {"accuracy": one}) for one in leaves))
+
+
+def test_subsets_of_ten_prompts_are_resampled_each_by_itself_and_smaller_ones_together():
+    def spread(n):
+        ones, zeros = leaf("a", [1.0] * n), leaf("b", [0.0] * n)
+        both = Leaf("both", ones.rows + zeros.rows)
+        aggregates = [Aggregate((Branch(1.0, Linear({"accuracy": 1.0}), {"accuracy": one}),)) for one in (both, ones)]
+        return np.ptp(tree.replicate(aggregates, replicates=200, seed=0, hold_steady=False)[:, 0])
+
+    assert spread(10) == 0
+    assert spread(9) > 0.1
+
+
+def test_a_number_that_no_resample_moves_has_no_interval():
+    aggregate = mean_of(leaf("a", [0.0, 1.0] * 6), leaf("b", [1.0, 0.0] * 6))
+    assert tree.interval(aggregate, np.full(50, 0.5)) is None
+    found = tree.interval(aggregate, np.linspace(0.4, 0.6, 401))
+    assert (found.low, found.high) == pytest.approx((0.405, 0.595))
+
+
+def test_parts_are_told_by_subset_where_there_are_several():
+    def rows(*subsets):
+        return [
+            Judgement(f"{s}/{i}", s, "", f"p{i}", (0.0,), step_grades=((1, 0),), step_scores=((0.9, 0.1),))
+            for s in subsets
+            for i in range(3)
+        ]
+
+    assert {m.subset for m in first_error_parts(rows("a", "b"), {}).metrics} == {None, "a", "b"}
+    assert {m.subset for m in first_error_parts(rows("a"), {}).metrics} == {None}
+
+
 # --- people ---
 
 
@@ -242,3 +284,17 @@ def test_one_rating_each_has_no_figures_of_votes():
     names = {m.name for m in judging(rows)}
     assert "judge:rating_ties" in names
     assert not names & {"judge:vote_accuracy", "judge:majority", "judge:vote_sum"}
+
+
+def test_a_reward_between_minus_1_and_1_has_its_interval_there():
+    rows = [judged(i, (1.0, 0.0), verdicts=(Verdict((0, 1), "A>>B"), Verdict((1, 0), "B>>A"))) for i in range(30)]
+    [found] = [m for m in judging(rows) if m.name == "judge:wildbench_reward"]
+    assert (found.value, found.ci[1]) == (1.0, 1.0)
+    assert 0.5 < found.ci[0] < 1
+
+
+def test_a_second_vote_alone_is_a_vote():
+    rows = [judged(i, (1.0, 0.0), verdicts=(Verdict((0, 1), "A", vote=1),)) for i in range(3)]
+    assert "judge:vote_accuracy" in {m.name for m in judging(rows)}
+    rows = [judged(i, (1.0, 0.0), verdicts=(Verdict((0, 1), "A"),)) for i in range(3)]
+    assert "judge:vote_accuracy" not in {m.name for m in judging(rows)}
