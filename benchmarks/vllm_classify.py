@@ -71,7 +71,7 @@ def _compared(folder: str, dtype: str, repetitions: int) -> dict[str, Any]:
     engine = TransformersEngine(Checkpoint(folder), dtype=dtype, lint="warn")  # the texts are words without an end
     clock: dict[str, list[float]] = {"plain": [], "rmeval": []}
     busy: dict[str, list[float]] = {"plain": [], "rmeval": []}
-    apart, spreads, useful = [], [], []
+    apart, spreads, useful, worker = [], [], [], []
     more = ("--runner", "pooling", "--enable-prefix-caching", "--dtype", dtype)
     log = Path(folder) / "server.txt"
     with vllm_server.serving(Path(folder), log, *more, name="rm") as server:
@@ -88,7 +88,8 @@ def _compared(folder: str, dtype: str, repetitions: int) -> dict[str, Any]:
             ids = [one.ids for one in engine.encoder.encode(requests) if one is not None]
             start, used = time.perf_counter(), _processor_seconds_of_children()
             theirs = there(ids)
-            took = time.perf_counter() - start, _processor_seconds_of_children() - used
+            each = [seconds - used.get(one, 0.0) for one, seconds in _processor_seconds_of_children().items()]
+            took = time.perf_counter() - start, sum(each)
             start, used = time.perf_counter(), time.process_time()
             ours = prefix_tree.scored(engine, requests)
             mine = time.perf_counter() - start, time.process_time() - used
@@ -97,6 +98,7 @@ def _compared(folder: str, dtype: str, repetitions: int) -> dict[str, Any]:
                 for name, (seconds, processor) in (("plain", took), ("rmeval", mine)):
                     clock[name].append(seconds)
                     busy[name].append(processor)
+                worker.append(max(each))
                 useful.append(sum(map(len, ids)))
                 spreads.append(statistics.pstdev(ours))
     facts = engine.describe()
@@ -107,6 +109,8 @@ def _compared(folder: str, dtype: str, repetitions: int) -> dict[str, Any]:
         "vLLM tokens/s": round(statistics.median(rates["plain"])),
         "rmeval tokens/s": round(statistics.median(rates["rmeval"])),
         "ratio": prefix_tree.ratio(busy),
+        # without what a second processor would do at the same time: HTTP, scheduling
+        "ratio to its busiest process": prefix_tree.ratio({"plain": worker, "rmeval": busy["rmeval"]}),
         "ratio by the clock": prefix_tree.ratio(clock),
         # more than 1 would be more than one thread; less is a shared machine
         "processors vLLM had": [round(a / b, 2) for a, b in zip(busy["plain"], clock["plain"], strict=True)],
@@ -118,17 +122,18 @@ def _compared(folder: str, dtype: str, repetitions: int) -> dict[str, Any]:
     }
 
 
-def _processor_seconds_of_children() -> float:
-    """Processor seconds so far of processes in the sessions that this process's children lead."""
-    found: list[tuple[int, int, float]] = []
+def _processor_seconds_of_children() -> dict[int, float]:
+    """Processor seconds so far of each process in the sessions that this process's children lead."""
+    found: list[tuple[int, int, int, float]] = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text(encoding="utf-8").rpartition(")")[2].split()
         except OSError:
             continue  # it has just ended
-        found.append((int(fields[1]), int(fields[3]), (int(fields[11]) + int(fields[12])) / TICK))
-    sessions = {session for parent, session, _ in found if parent == os.getpid()} - {os.getsid(0)}
-    return sum(seconds for _, session, seconds in found if session in sessions)
+        seconds = (int(fields[11]) + int(fields[12])) / TICK
+        found.append((int(stat.parent.name), int(fields[1]), int(fields[3]), seconds))
+    sessions = {session for _, parent, session, _ in found if parent == os.getpid()} - {os.getsid(0)}
+    return {process: seconds for process, _, session, seconds in found if session in sessions}
 
 
 def _version() -> str:
