@@ -31,7 +31,7 @@ def test_seeds_are_0_unless_said():
 def test_many_columns_are_flipped_as_each_alone():
     """Columns of too many clusters to enumerate, with small, middling and large p, and one that moves in few."""
     draw = np.random.default_rng(2)
-    d = draw.normal(size=(60, 5)) + [0.0, 0.15, 0.3, 3.0, 0.0]
+    d = draw.normal(size=(60, 5)) + np.array([0.0, 0.15, 0.3, 3.0, 0.0])
     d[10:, 4] = 0.0
     ids = [i // 2 for i in range(60)]
     found = stats.sign_flips(d, ids, flips=20_000)
@@ -56,3 +56,17 @@ def test_two_prompts_are_enough_for_an_error_of_ratings():
     rows = {"first": ["a", "b", "a", "b"], "second": ["b", "a", "b", "a"], "outcomes": [1.0, 1.0, 1.0, 0.0]}
     fitted = bradley_terry.fit(*rows.values(), clusters=["p", "p", "q", "q"])
     assert np.isfinite(fitted.covariance).all()
+
+
+def test_what_is_drawn_in_blocks_is_as_much_as_was_asked_for(monkeypatch):
+    even = np.tile([1.0, -1.0], 20)  # every flip reaches a sum of 0: each one counts
+    sums, counts = np.arange(7.0)[:, None], np.ones((7, 1))
+    for block in (10, 25, 1_000):  # the last block smaller than the others, of their size, and the only one
+        monkeypatch.setattr(stats, "_BLOCK", block * 40)
+        assert stats.sign_flip(even, flips=25) == 1.0
+        assert stats.sign_flips(even[:, None], range(40), flips=25).tolist() == [1.0]
+        monkeypatch.setattr(stats, "_BLOCK", block * 7)
+        means = stats.cluster_bootstrap(sums, counts, replicates=25)
+        assert means.shape == (25, 1)
+        assert ((means >= 0) & (means <= 6)).all()
+        assert len(np.unique(means)) > 5

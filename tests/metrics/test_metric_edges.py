@@ -11,17 +11,19 @@ from made_pairs import LOSE, find, pairs
 
 from rmeval import stats
 from rmeval.errors import UsageError
-from rmeval.metrics import arena, tree
+from rmeval.metrics import arena, best_of_k, tree
 from rmeval.metrics.agreement import vote_counts
 from rmeval.metrics.arena import human_ranking
-from rmeval.metrics.best_of_k import best_of_k_curves, conflict_pairs
+from rmeval.metrics.best_of_k import best_of_k_curves, clustered_auc, conflict_pairs
 from rmeval.metrics.credit import Credit, Linear
+from rmeval.metrics.debias import mean_share
 from rmeval.metrics.diagnostics import diagnostics
 from rmeval.metrics.evaluate import evaluate
 from rmeval.metrics.figures import undefined
 from rmeval.metrics.judging import judging
 from rmeval.metrics.nulls import random
 from rmeval.metrics.plan import MetricPlan, Section
+from rmeval.metrics.pools import outcome_auroc
 from rmeval.metrics.rules import accuracy
 from rmeval.metrics.steps import first_error_parts
 from rmeval.metrics.thresholds import first_error_thresholds
@@ -59,6 +61,28 @@ def test_the_area_over_subsets_has_the_error_of_a_mean_of_independent_means():
         squares += ((high - low) / 2 / stats.t_quantile(0.975, n - 1)) ** 2
     half = stats.t_quantile(0.975, 37) * math.sqrt(squares) / 2
     assert found[None].ci == pytest.approx((found[None].value - half, found[None].value + half))
+
+
+def test_the_numbers_of_many_curves_are_those_of_each():
+    curves = np.random.default_rng(6).random((5, 2, 4, 3))  # 5 resamples, 3 orders and the exact one, 3 candidates
+    together = best_of_k._summary(curves)
+    for r, one in enumerate(curves):
+        for name, value in best_of_k._summary(one).items():
+            assert together[name][r] == pytest.approx(float(value)), name
+
+
+def test_the_area_over_all_solutions_has_its_clustered_error_on_both_sides():
+    draw = np.random.default_rng(8)
+    rows = [judged(i, (1.0, 0.0, 0.0), draw.normal(size=3) + np.array([0.8, 0.0, 0.0])) for i in range(40)]  # fmt: skip
+    [found] = outcome_auroc(rows, {}).metrics
+    area, se = clustered_auc(
+        np.array([s for j in rows for s in j.scores]), np.array([g for j in rows for g in j.grades]),
+        [j.cluster for j in rows for _ in j.scores],
+    )  # fmt: skip
+    assert found.value == area
+    assert found.ci == pytest.approx((area - 1.959964 * se, area + 1.959964 * se), abs=1e-6)
+    [sure] = outcome_auroc([judged(i, (1.0, 0.0), (1.0, 0.0)) for i in range(12)], {}).metrics
+    assert (sure.value, sure.ci) == (1.0, None)
 
 
 @pytest.mark.parametrize("how", ["mean", "tie_on_inconsistency"])
@@ -298,3 +322,16 @@ def test_a_second_vote_alone_is_a_vote():
     assert "judge:vote_accuracy" in {m.name for m in judging(rows)}
     rows = [judged(i, (1.0, 0.0), verdicts=(Verdict((0, 1), "A"),)) for i in range(3)]
     assert "judge:vote_accuracy" not in {m.name for m in judging(rows)}
+
+
+def test_an_order_without_probabilities_leaves_the_pair_without_a_share():
+    there = Verdict((0, 1), "A", p=(0.75, 0.25))
+    assert mean_share([there, Verdict((1, 0), "B", p=(0.5, 0.5))], frozenset({0})) == pytest.approx(0.625)
+    assert math.isnan(mean_share([there, Verdict((1, 0), "B")], frozenset({0})))
+
+
+def test_prompts_with_an_unread_game_are_counted_as_missing():
+    rows = [judged(i, (1.0, 0.0), verdicts=(Verdict((0, 1), "A>>B"), Verdict((1, 0), "B>A"))) for i in range(12)]
+    rows.append(judged("x", (1.0, 0.0), verdicts=(Verdict((0, 1), "A>>B"), Verdict((1, 0), None, "unparsed"))))
+    [found] = [m for m in judging(rows) if m.name == "judge:arena_hard"]
+    assert (found.value, found.n, found.n_missing) == (1.0, 12, 1)
