@@ -20,11 +20,12 @@ from rmeval.metrics.debias import mean_share
 from rmeval.metrics.diagnostics import diagnostics
 from rmeval.metrics.evaluate import evaluate
 from rmeval.metrics.figures import undefined
+from rmeval.metrics.graded import resampled
 from rmeval.metrics.judging import judging
 from rmeval.metrics.nulls import random
 from rmeval.metrics.plan import MetricPlan, Section
 from rmeval.metrics.pools import outcome_auroc
-from rmeval.metrics.rules import accuracy
+from rmeval.metrics.rules import accuracy, reciprocal_rank
 from rmeval.metrics.steps import first_error_parts
 from rmeval.metrics.thresholds import first_error_thresholds
 from rmeval.metrics.tree import Aggregate, Branch, Leaf
@@ -273,6 +274,17 @@ def test_a_top_that_is_wrong_alone_is_no_tie():
     assert accuracy(rows, {}).ties == {"s/both"}
 
 
+def test_the_rank_is_that_of_the_best_right_candidate():
+    rows = [judged(0, (1.0, 1.0, 0.0), (1, 3, 2)), judged(1, (1.0, 1.0, 0.0, 0.0), (1, 2, 2, 4))]
+    assert [row.value for row in reciprocal_rank(rows, {}).rows] == [1.0, pytest.approx(1 / 3)]
+
+
+def test_every_prompt_can_be_drawn():
+    x = np.array([1.0] + [0.0] * 19)
+    low, high = resampled(lambda a, _: float(a.mean()), x, x, [f"p{i:02}" for i in range(20)])
+    assert (low, high) == pytest.approx((0.0, 3 / 20))  # of 20 draws: Poisson of 1, whose 97.5 % point is 3
+
+
 # --- judges ---
 
 
@@ -335,3 +347,17 @@ def test_prompts_with_an_unread_game_are_counted_as_missing():
     rows.append(judged("x", (1.0, 0.0), verdicts=(Verdict((0, 1), "A>>B"), Verdict((1, 0), None, "unparsed"))))
     [found] = [m for m in judging(rows) if m.name == "judge:arena_hard"]
     assert (found.value, found.n, found.n_missing) == (1.0, 12, 1)
+
+
+def test_how_often_a_writer_is_preferred_is_said_beside_the_difference():
+    def row(i, right, said):
+        models = ("m0", "m1") if right == "m0" else ("m1", "m0")  # the first is right
+        said = (said, "A" if said == "B" else "B")
+        return judged(i, (1.0, 0.0), verdicts=(Verdict((0, 1), said[0]), Verdict((1, 0), said[1])), models=models)
+
+    rows = [row(i, "m0", "B" if i < 2 else "A") for i in range(10)]  # m1 preferred in 2 of 10
+    rows += [row(10 + i, "m1", "B" if i < 5 else "A") for i in range(10)]  # passed over in 5 of 10
+    [found] = [m for m in judging(rows) if m.name == "judge:favours:m1"]
+    assert found.value == pytest.approx(-0.3)
+    assert "m1 is preferred where the other is right (0.2)" in found.note
+    assert "where m1 is right (0.5)" in found.note
