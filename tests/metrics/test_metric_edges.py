@@ -11,7 +11,7 @@ from made_pairs import LOSE, find, pairs
 
 from rmeval import stats
 from rmeval.errors import UsageError
-from rmeval.metrics import arena, best_of_k, tree
+from rmeval.metrics import arena, best_of_k, labels, tree
 from rmeval.metrics.agreement import vote_counts
 from rmeval.metrics.arena import human_ranking
 from rmeval.metrics.best_of_k import best_of_k_curves, clustered_auc, conflict_pairs
@@ -27,6 +27,7 @@ from rmeval.metrics.plan import MetricPlan, Section
 from rmeval.metrics.pools import outcome_auroc
 from rmeval.metrics.rules import accuracy, reciprocal_rank
 from rmeval.metrics.steps import first_error_parts
+from rmeval.metrics.tally import Tally
 from rmeval.metrics.thresholds import first_error_thresholds
 from rmeval.metrics.tree import Aggregate, Branch, Leaf
 from rmeval.metrics.votes import votes
@@ -272,6 +273,16 @@ def test_a_top_that_is_wrong_alone_is_no_tie():
         judged("both", (1.0, 0.0, 0.0), (2, 2, 0)),
     ]
     assert accuracy(rows, {}).ties == {"s/both"}
+
+
+def test_scores_and_ratings_say_the_outcome_where_there_are_some():
+    verdicts = (Verdict((0, 1), "B"), Verdict((1, 0), "A"))
+    said = [
+        judged("verdicts", (1.0, 0.0), verdicts=verdicts),
+        judged("both", (1.0, 0.0), (2, 1), verdicts=verdicts),
+        judged("ratings", (1.0, 0.0), ratings=((7.0,), (5.0,))),
+    ]
+    assert [labels._outcome(j, Tally(), "own") for j in said] == [(1, None), (0, None), (0, None)]
 
 
 def test_the_rank_is_that_of_the_best_right_candidate():
