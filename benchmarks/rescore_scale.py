@@ -121,7 +121,7 @@ def main() -> None:
     if asked.out:
         from rmeval import environment
 
-        record = {"environment": environment.describe(), **found}
+        record = {"environment": environment.describe(argv=["benchmarks.rescore_scale"]), **found}
         asked.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 

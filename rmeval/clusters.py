@@ -21,8 +21,8 @@ class Clusters(Sequence[Any]):
 
     codes: Ints
     """[n] in 0..C-1"""
-    names: Sequence[Any]
-    """[C]"""
+    names: Any
+    """[C], a range or a sequence that an array of places picks from."""
 
     def __len__(self) -> int:
         return self.codes.size
@@ -33,7 +33,7 @@ class Clusters(Sequence[Any]):
     def take(self, index: NDArray[Any]) -> Clusters:
         """Some of the rows: places, or true where a row is kept."""
         used, codes = np.unique(self.codes[index], return_inverse=True)
-        return Clusters(codes, np.asarray(self.names)[used])
+        return Clusters(codes, used if isinstance(self.names, range) else self.names[used])
 
     @classmethod
     def of(cls, clusters: Sequence[Hashable] | Ints) -> Clusters:

@@ -1,7 +1,8 @@
 """Many values held small: the first few thousand as they are, all others as compressed JSON, made again when asked for.
 
 A suite of a hundred thousand examples is gone through a few times and in order. Held as objects it takes several times
-the memory of its file; held like this, less than the file.
+the memory of its file. What is packed lies in a temporary file that nobody else can open and that is gone with the
+process; where none can be written, in memory.
 
 What this module does not know: what the values are; whoever packs them says how they become JSON and back.
 """
@@ -9,10 +10,12 @@ What this module does not know: what the values are; whoever packs them says how
 from __future__ import annotations
 
 import json
+import tempfile
+import weakref
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import Any, Generic, TypeVar, overload
+from typing import IO, Any, Generic, TypeVar, overload
 
 PLAIN = 8192
 """Values that are held as they are."""
@@ -28,11 +31,12 @@ class Packed(Sequence[T], Generic[T]):
         source = iter(values)
         self._from_json = from_json
         self._plain = list(islice(source, PLAIN))
-        self._blocks: list[bytes] = []
+        self._blocks: list[bytes | tuple[int, int]] = []
+        self._file: IO[bytes] | None = None
         self._last: tuple[int, list[T]] = (-1, [])
         self._size = len(self._plain)
         while block := [to_json(value) for value in islice(source, _BLOCK)]:
-            self._blocks.append(zlib.compress(json.dumps(block, separators=(",", ":")).encode(), 1))
+            self._blocks.append(self._kept(zlib.compress(json.dumps(block, separators=(",", ":")).encode(), 1)))
             self._size += len(block)
 
     def __len__(self) -> int:
@@ -40,8 +44,26 @@ class Packed(Sequence[T], Generic[T]):
 
     def _block(self, number: int) -> list[T]:
         if self._last[0] != number:
-            self._last = number, [self._from_json(value) for value in json.loads(zlib.decompress(self._blocks[number]))]
+            held = self._blocks[number]
+            if not isinstance(held, bytes):
+                assert self._file is not None
+                self._file.seek(held[0])
+                held = self._file.read(held[1])
+            self._last = number, [self._from_json(value) for value in json.loads(zlib.decompress(held))]
         return self._last[1]
+
+    def _kept(self, block: bytes) -> bytes | tuple[int, int]:
+        """Where in the file a block lies, or the block itself."""
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(prefix="rmeval-")  # noqa: SIM115 - open as long as this lives
+                weakref.finalize(self, self._file.close)
+            start = self._file.seek(0, 2)
+            self._file.write(block)
+            self._file.flush()
+        except OSError:
+            return block
+        return start, len(block)
 
     @overload
     def __getitem__(self, index: int) -> T: ...

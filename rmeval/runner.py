@@ -93,6 +93,7 @@ def run(
         # what is kept of each of very many examples must be little
         kept.append(judged if len(part) == len(examples) else table.of(judged) or judged)
     judgements = _together(kept)
+    del kept
     reasons = Counter(reason for j in judgements for reason in reasons_of(j))
     for name, n in missed(judgements).items():
         setattr(counts, name, n)
@@ -206,8 +207,8 @@ class _Desk:
     parts: int = 1
     """Of how many parts of the run the one at hand is which."""
     _alike: dict[TextFacts, TextFacts] = field(default_factory=dict)
-    _asked: set[bytes] = field(default_factory=set)
-    """What earlier parts have asked, by the first half of its key."""
+    _asked: set[int] = field(default_factory=set)
+    """What earlier parts have asked, by the start of its key; the store knows all of it."""
 
     def answer(self, requests: list[Request], asked_by: str) -> dict[Request, Reply]:
         """Replies to distinct requests."""
@@ -245,8 +246,8 @@ class _Desk:
         """Stored replies to what another part has asked: nothing is computed twice, in a resumed run neither."""
         digest = fingerprint_digest(engine.fingerprint())
         keys = [request_key(request, digest) for request in requests]
-        again = [(r, key) for r, key in zip(requests, keys, strict=True) if bytes.fromhex(key[:32]) in self._asked]
-        self._asked.update(bytes.fromhex(key[:32]) for key in keys)
+        again = [(r, key) for r, key in zip(requests, keys, strict=True) if int(key[:12], 16) in self._asked]
+        self._asked.update(int(key[:12], 16) for key in keys)
         stored = self.store.get([key for _, key in again]) if self.store is not None else {}
         return {request: stored[key] for request, key in again if key in stored}
 

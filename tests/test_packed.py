@@ -47,6 +47,15 @@ def test_packed_values_are_the_values(monkeypatch):
     assert packed(values[:10], lambda v: v, lambda v: v) == tuple(values[:10])
 
 
+def test_where_no_temporary_file_can_be_written_packed_values_stay_in_memory(monkeypatch):
+    def full(**_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(packing.tempfile, "TemporaryFile", full)
+    found = packed(range(9000), str, int)
+    assert list(found) == list(range(9000))
+
+
 def test_an_example_comes_back_whole():
     one = Example(
         "id",

@@ -5,8 +5,8 @@ What this module does not know: what is listed, shown or checked; it imports non
 
 from __future__ import annotations
 
-import ast
 import importlib.util
+import re
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -119,19 +119,25 @@ def _entries(registries: tuple[Registry, ...]) -> list[dict[str, str]]:
 
 
 def _first_line(target: str) -> str:
-    """The first line of an object's docstring, read from the source: listing imports nothing."""
+    """The first line of an object's docstring, read from the source: listing imports nothing, nor parses all of it."""
     module, _, attribute = target.partition(":")
-    return _first_lines(module).get(attribute, target)
+    source = _source(module)
+    found = re.search(rf"^(?:class|def) {re.escape(attribute)}\b", source, re.MULTILINE)
+    if found is None:
+        return target
+    own = re.split(r"\n(?=[^\s)#])", source[found.start() :], maxsplit=1)[0]
+    said = _DOCSTRING.search(own)
+    return said[1].partition('"""')[0].strip() if said else target
+
+
+_DOCSTRING = re.compile(r':[ ]*(?:#[^\n]*)?\n {4}r?"""([^\n]*)')
+"""Of a class or function at the top of a module: what its body begins with."""
 
 
 @cache
-def _first_lines(module: str) -> dict[str, str]:
+def _source(module: str) -> str:
     spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        return {}
-    body = ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body
-    defined = [node for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
-    return {node.name: doc.splitlines()[0] for node in defined if (doc := ast.get_docstring(node))}
+    return Path(spec.origin).read_text(encoding="utf-8") if spec is not None and spec.origin is not None else ""
 
 
 def _card_summary(path: Path) -> str:

@@ -37,12 +37,11 @@ class Book:
         # a suite of many sections (a language each) must not look through all rows for each of them
         self._places: dict[str, list[int]] = {}
         if isinstance(judgements, Table):
-            codes, names = judgements.subsets
-            self._places = {name: np.flatnonzero(codes == code).tolist() for code, name in enumerate(names)}
+            self.subsets = judgements.subsets[1]
         else:
             for place, j in enumerate(judgements):
                 self._places.setdefault(j.subset, []).append(place)
-        self.subsets = tuple(self._places)
+            self.subsets = tuple(self._places)
         self._earned: dict[str, Credits | Figures] = {}
         self._leaves: dict[tuple[str, tuple[str, ...], str], Leaf] = {}
         for section in self.sections:
@@ -74,17 +73,19 @@ class Book:
             name = section.rule.name
             if name not in self.rules:
                 self.rules[name] = METRICS.get(name)
-            places = sorted(p for subset in set(section.subsets) for p in self._places.get(subset, ()))
-            rows = self._rows(places) if section.subsets else self.judgements
+            rows = self._rows(section.subsets) if section.subsets else self.judgements
             earned = self.rules[name](rows, section.rule.options)
             if isinstance(earned, Credits):
                 _check(earned, name)
             self._earned[key] = earned
         return self._earned[key]
 
-    def _rows(self, places: list[int]) -> Sequence[Judgement]:
+    def _rows(self, subsets: Sequence[str]) -> Sequence[Judgement]:
+        """The rows of some subsets, in the order of all."""
         if isinstance(self.judgements, Table):
-            return self.judgements.take(np.array(places, dtype=np.intp))
+            codes, names = self.judgements.subsets
+            return self.judgements.take(np.flatnonzero(np.array([name in subsets for name in names])[codes]))
+        places = sorted(p for subset in set(subsets) for p in self._places.get(subset, ()))
         return [self.judgements[place] for place in places]
 
     def credits(self, section: Section) -> Credits:
@@ -198,8 +199,8 @@ def _chosen(rows: Sequence[Credit], component: str, subsets: tuple[str, ...]) ->
 
 def _check(earned: Credits, rule: str) -> None:
     """Refuse credits that no interval could be true of; rules may come from plugins."""
-    if isinstance(earned.rows, Column) and "" not in earned.rows.table.clusters.names:
-        return  # made here, within the range
+    if isinstance(earned.rows, Column) and all(earned.rows.table.clusters.names[:1]):
+        return  # made here, within the range; names are sorted
     for row in earned.rows:
         low, high = earned.ranges.get(row.component, (0.0, 1.0))
         if row.value < low or row.value > high:

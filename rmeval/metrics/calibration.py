@@ -197,9 +197,11 @@ def cross_fitted(found: Margins, folds: int = FOLDS) -> Floats:
     names = found.clusters.names if isinstance(found.clusters, Clusters) else sorted(set(found.clusters))
     if c < max(folds, stats.FEW_CLUSTERS):
         raise NotIdentifiable(f"temperature not cross-fitted: only {c} different prompts")
-    digests = np.frombuffer(b"".join(hashlib.sha256(name.encode()).digest() for name in names), dtype=">u8")
+    digests = bytearray()
+    for name in names:
+        digests += hashlib.sha256(name.encode()).digest()
     fold_of = np.empty(c, dtype=np.intp)
-    fold_of[np.lexsort(digests.reshape(c, 4).T[::-1])] = np.arange(c) % folds
+    fold_of[np.lexsort(np.frombuffer(digests, dtype=">u8").reshape(c, 4).T[::-1])] = np.arange(c) % folds
     fold = fold_of[codes][found.example]
     fitted = np.empty(found.values.size)
     for held_out in range(folds):

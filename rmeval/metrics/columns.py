@@ -89,7 +89,7 @@ class Places(Collection[str]):
 
     @cached_property
     def _ids(self) -> frozenset[str]:
-        return frozenset(self.table.take(np.flatnonzero(self.rows)).names("id").to_pylist())
+        return frozenset(self.table.take(np.flatnonzero(self.rows)).names("id"))
 
     def __len__(self) -> int:
         return int(self.rows.sum())
@@ -170,7 +170,7 @@ def constant(table: Table) -> Table:
 def random(table: Table, draw: int = 0) -> Table:
     """One draw per candidate: the first eight bytes of a digest, as a fraction."""
     digests = bytearray()
-    for key, k in zip(table.names("id").to_pylist(), table.sizes.tolist(), strict=True):
+    for key, k in zip(table.names("id"), table.sizes.tolist(), strict=True):
         start = f"{draw}\n{key}\n".encode()
         for c in range(k):
             digests += hashlib.sha256(b"%b%d" % (start, c)).digest()[:8]

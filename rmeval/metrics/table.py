@@ -27,6 +27,8 @@ REST = ("n_tokens", "truncated", "reasons")
 """Columns whose lists may be empty in some rows and not in others."""
 OPTIONAL = ("lengths", "markup")
 """Columns whose lists are empty in all rows or in none."""
+_ABOUT_LABELS = ("sizes", "right", "contrast", "clusters", "subsets")
+"""What is worked out from anything but the scores."""
 _BLOCK = 4096
 
 
@@ -45,6 +47,25 @@ def schema() -> pa.Schema:
         "reasons": pa.list_(text),
     }
     return pa.schema(list(kinds.items()))
+
+
+@dataclass(frozen=True, eq=False)
+class Texts(Sequence[str]):
+    """Texts without an object for each."""
+
+    array: pa.Array
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return self.array[index].to_pylist()
+        return Texts(self.array.take(index)) if isinstance(index, np.ndarray) else self.array[index].as_py()
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), _BLOCK):
+            yield from self.array.slice(start, _BLOCK).to_pylist()
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,16 +151,18 @@ class Table(Sequence[Judgement]):
         """The rows in the order of their ids."""
         import pyarrow.compute as pc
 
-        order = pc.sort_indices(self.names("id")).to_numpy().astype(np.intp)  # UTF-8 sorts as code points do
+        order = pc.sort_indices(self.names("id").array).to_numpy().astype(np.intp)  # UTF-8 sorts as code points do
         return self if bool((order == np.arange(len(self))).all()) else self.take(order)
 
     def scored(self, scores: Floats, reason: str | None = None) -> Table:
         """The same rows with other scores [P], and this reason for all that are missing."""
-        return replace(self, scores=scores, reasons=(reason,), origin=self._root)
+        other = replace(self, scores=scores, reasons=(reason,), origin=self._root)
+        other.__dict__.update({name: self.__dict__[name] for name in _ABOUT_LABELS if name in self.__dict__})
+        return other
 
-    def names(self, column: str) -> pa.ChunkedArray:
+    def names(self, column: str) -> Texts:
         """[n] a column of texts."""
-        return self.source[column].take(self.places)
+        return Texts(self.source[column].take(self.places).combine_chunks())
 
     # --- what metrics ask --------------------------------------------------------------------------------------------
 
@@ -147,11 +170,6 @@ class Table(Sequence[Judgement]):
     def sizes(self) -> Ints:
         """[n] candidates."""
         return np.diff(self.starts)
-
-    @cached_property
-    def row(self) -> Ints:
-        """[P] the row of each candidate."""
-        return np.repeat(np.arange(len(self)), self.sizes)
 
     @cached_property
     def right(self) -> Any:
@@ -184,18 +202,22 @@ class Table(Sequence[Judgement]):
     def _root(self) -> Clusters:
         if self.origin is not None:
             return self.origin
+        import pyarrow as pa
         import pyarrow.compute as pc
 
         coded = self.source["cluster"].fill_null("").combine_chunks().dictionary_encode()
         order = pc.sort_indices(coded.dictionary).to_numpy()
         rank = np.empty(len(order), dtype=np.intp)
         rank[order] = np.arange(len(order))
-        return Clusters(rank[coded.indices.to_numpy()], coded.dictionary.take(order).to_numpy(zero_copy_only=False))
+        found = Clusters(rank[coded.indices.to_numpy()], Texts(coded.dictionary.take(order)))
+        del coded
+        pa.default_memory_pool().release_unused()
+        return found
 
     @cached_property
     def subsets(self) -> tuple[Ints, tuple[str, ...]]:
         """[n] the subset of each row as a number, and their names, as they first appear."""
-        coded = self.names("subset").combine_chunks().dictionary_encode()
+        coded = self.names("subset").array.dictionary_encode()
         return coded.indices.to_numpy().astype(np.intp), tuple(coded.dictionary.to_pylist())
 
     @cached_property
@@ -254,7 +276,7 @@ def from_arrow(found: pa.Table) -> Table | None:
         _small(marks.flatten().to_numpy()).reshape(-1, 3) if len(marks) else None,
         np.arange(len(found)),
     )
-    unknown = np.unique(table.row[~there])
+    unknown = np.searchsorted(starts, np.flatnonzero(~there), side="right") - 1
     return table if all(_has_reasons(table[int(place)]) for place in unknown) else None
 
 
@@ -291,7 +313,7 @@ def joined(tables: Sequence[Table]) -> Table | None:
         numbers[name] = None if parts[0] is None else np.concatenate(parts)
     sizes = np.concatenate([table.sizes for table in tables])
     return Table(
-        pa.concat_tables([table.source for table in tables]).combine_chunks(),
+        pa.concat_tables([table.source for table in tables]),
         starts=np.concatenate([[0], np.cumsum(sizes)]).astype(np.intp),
         places=np.arange(sizes.size),
         **numbers,
@@ -306,8 +328,8 @@ def _sizes(column: Any) -> Ints:
 
 
 def _small(numbers: Any) -> Any:
-    """Counts in half the memory, where they are no larger than any text's."""
-    return numbers.astype(np.int32) if int(numbers.max()) < 2**31 else numbers
+    """Counts in as few bytes as the largest needs."""
+    return numbers.astype(np.min_scalar_type(int(numbers.max())))
 
 
 def _counts(column: Any) -> bool:

@@ -45,7 +45,8 @@ class Leaf:
     def values(self) -> Floats:
         """The values that are there: [n]."""
         if isinstance(self.rows, Column):
-            return np.asarray(self.rows.values[~self.rows.missing], dtype=np.float64)
+            there = self.rows.values[~self.rows.missing] if self.rows.missing.any() else self.rows.values
+            return np.asarray(there, dtype=np.float64)
         return np.array([row.value for row in self.scored], dtype=np.float64)
 
     @cached_property
