@@ -208,7 +208,10 @@ class Runner:
         work = [item for item, total in zip(work, spent, strict=True) if total < MOST]
 
         def run() -> int:
-            install(mutant)
+            try:
+                install(mutant)
+            except Exception:  # noqa: BLE001 - it cannot be imported, which any test notices
+                return 1
             for item, following in zip(work, [*work[1:], None], strict=True):
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             return 0
