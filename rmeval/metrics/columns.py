@@ -7,11 +7,11 @@ What this module does not know: sections, intervals, which metrics are reported.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from hashlib import sha256
 from typing import Any, overload
 
 import numpy as np
@@ -170,8 +170,9 @@ def constant(table: Table) -> Table:
 def random(table: Table, draw: int = 0) -> Table:
     """One draw per candidate: the first eight bytes of a digest, as a fraction."""
     digests = bytearray()
+    numbers = [str(c).encode() for c in range(int(table.sizes.max(initial=0)))]
     for key, k in zip(table.names("id"), table.sizes.tolist(), strict=True):
         start = f"{draw}\n{key}\n".encode()
-        for c in range(k):
-            digests += hashlib.sha256(b"%b%d" % (start, c)).digest()[:8]
+        for number in numbers[:k]:
+            digests += sha256(start + number).digest()[:8]
     return table.scored(np.frombuffer(bytes(digests), dtype=">u8").astype(np.float64) / 2**64)
