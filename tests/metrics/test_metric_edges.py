@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_pairs import LOSE, find, pairs
+from made_pairs import LOSE, POOLED, find, pairs
 
 from rmeval import stats
 from rmeval.errors import UsageError
@@ -22,6 +22,7 @@ from rmeval.metrics.evaluate import evaluate
 from rmeval.metrics.figures import undefined
 from rmeval.metrics.graded import resampled
 from rmeval.metrics.judging import judging
+from rmeval.metrics.length_control import LengthControlled
 from rmeval.metrics.nulls import random
 from rmeval.metrics.plan import MetricPlan, Section
 from rmeval.metrics.pools import outcome_auroc
@@ -29,6 +30,7 @@ from rmeval.metrics.rules import accuracy, reciprocal_rank
 from rmeval.metrics.steps import first_error_parts
 from rmeval.metrics.tally import Tally
 from rmeval.metrics.thresholds import first_error_thresholds
+from rmeval.metrics.ties import ties
 from rmeval.metrics.tree import Aggregate, Branch, Leaf
 from rmeval.metrics.votes import votes
 from rmeval.types import Judgement, Verdict
@@ -296,7 +298,62 @@ def test_every_prompt_can_be_drawn():
     assert (low, high) == pytest.approx((0.0, 3 / 20))  # of 20 draws: Poisson of 1, whose 97.5 % point is 3
 
 
+def test_unread_ratings_have_the_other_readings_too():
+    lost = judged("x", (1.0, 0.0), ratings=((math.nan,), (math.nan,)), reasons=("unparsed", "unparsed"))
+    read = judged("y", (1.0, 0.0), ratings=((7.0,), (5.0,)))
+    assert ("unparsed", "wrong") in accuracy([lost, read], {}).variants
+    assert ("unparsed", "wrong") not in accuracy([read], {}).variants
+
+
+def test_ties_prompts_without_a_spread_are_counted():
+    def row(kind, pid, grades):
+        return Judgement(f"{kind}:{pid}", "Ties", "", f"{kind} {pid}", grades, scores=(3.0, 2.0, 1.0))
+
+    rows = [row(kind, pid, (1.0, 0.0, 0.0)) for kind in ("ref", "tied") for pid in "ab"]
+    rows += [row("ref", "c", (1.0, 0.0, 0.0)), row("tied", "c", (1.0, 1.0, 0.0))]
+    assert "; 2 tied prompts with a single correct answer" in ties(rows, {}).note
+    assert "single correct answer" not in ties(rows[-2:], {}).note
+
+
+def test_one_draw_of_the_random_baseline_is_enough_for_very_many_rows(monkeypatch):
+    monkeypatch.setattr("rmeval.metrics.evaluate.draws", lambda _: 1)
+    rows = pairs("s", [1, 0] * 40)
+    found = find(evaluate(rows, POOLED, replicates=50), "null:random")
+    assert "mean of 1 draws" in found.note
+    assert found.value == np.mean([a > b for a, b in (random(j).scores for j in rows)])
+
+
+def test_notes_of_parts_are_undefined_where_there_is_no_number():
+    row = Judgement("x", "s", "", "p", (0.0,), step_grades=((1, 0),), step_scores=((0.9, 0.1),))
+    found = {m.name: m for m in first_error_parts([row], {}).metrics}
+    assert found["acc_error"].note.startswith("solutions with an error")
+    assert (found["acc_error"].value, found["acc_correct"].value) == (1.0, None)
+    assert found["acc_correct"].note.startswith("undefined: no scored solutions without one")
+
+
 # --- judges ---
+
+
+@pytest.mark.parametrize(
+    ("raw", "value", "far"),
+    [
+        (0.2, 0.39, False),
+        (0.2, 0.41, True),
+        (0.2, 0.11, False),
+        (0.2, 0.09, True),
+        (0.8, 0.61, False),
+        (0.8, 0.59, True),
+    ],
+)
+def test_a_rate_at_equal_length_is_far_beyond_a_quarter_of_what_is_left(raw, value, far):
+    assert LengthControlled(value, None, 0.0, 0.0, raw).is_far is far
+
+
+def test_the_two_orders_have_a_figure_each():
+    rows = [judged(i, (1.0, 0.0), verdicts=(Verdict((0, 1), "A"), Verdict((1, 0), "A"))) for i in range(12)]
+    found = {m.name: m for m in judging(rows)}
+    assert (found["judge:order_1"].value, found["judge:order_2"].value) == (1.0, 0.0)
+    assert "as the data have them" in found["judge:order_1"].note
 
 
 def test_one_unread_order_of_several_is_enough_for_the_other_readings():
