@@ -5,6 +5,7 @@ What this module does not know: what the numbers mean.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -28,7 +29,8 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], 
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 240  # a file or a pipe has no width; nothing is wrapped there
-    console.print(Text(_plain(title), style="bold"))
+    with contextlib.suppress(SystemExit):  # rich's way where the reader has left
+        console.print(Text(_plain(title), style="bold"))
     whole = {i for i in filled if i == filled[0] or columns[i] in right}
     entries = {i: [row[i] for row in cells] for i in filled}
     natural = {i: max(map(len, [columns[i], *entries[i]])) for i in filled}
@@ -48,20 +50,26 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], 
     console.width = max(
         console.width, sum(width.values()) + between * len(filled)
     )  # the terminal's own way with the rest
-    console.print(shown)
+    with contextlib.suppress(SystemExit):
+        console.print(shown)
 
 
 def line(text: str = "") -> None:
-    """Print one line of the answer. Where its reader has left, the work that it is about goes on."""
-    try:
-        print(_plain(text))
-    except BrokenPipeError:
-        to_nowhere(sys.stdout)
+    """Print one line of the answer."""
+    _print(_plain(text))
 
 
 def json_document(value: Any) -> None:
     """Print exactly one JSON document."""
-    print(json_text(value))
+    _print(json_text(value))
+
+
+def _print(text: str) -> None:
+    """Where the reader has left, the work goes on that the answer is about, and ends with its own exit code."""
+    try:
+        print(text)
+    except BrokenPipeError:
+        to_nowhere(sys.stdout)
 
 
 def json_text(value: Any) -> str:

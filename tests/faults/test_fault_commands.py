@@ -394,6 +394,11 @@ def test_what_is_written_is_there_whoever_reads(name, made, tmp_path):
 
 
 @pytest.mark.fault("F30")
-def test_a_fault_keeps_its_exit_code_without_a_reader(made, tmp_path):
-    ended = without_readers(("list", "nonsense"), tmp_path / "said", errors=True)
+@pytest.mark.parametrize("how", [(), ("--json",)])
+def test_a_fault_keeps_its_exit_code_without_a_reader(made, tmp_path, how):
+    ended = without_readers(("list", "nonsense", *how), tmp_path / "said", errors=True)
     assert ended.wait() == 2, ended.output
+    given = ("--suite", "pairs", "--data", made.folder / "mine.jsonl", "--out", tmp_path / "out", *how)
+    (tmp_path / "few.jsonl").write_text('{"id": "p0", "scores": [1, 0]}\n')
+    ended = without_readers(("run", f"replay:{tmp_path / 'few.jsonl'}", *given), tmp_path / "said", errors=True)
+    assert ended.wait() == 3, ended.output
