@@ -429,3 +429,22 @@ def test_how_often_a_writer_is_preferred_is_said_beside_the_difference():
     assert found.value == pytest.approx(-0.3)
     assert "m1 is preferred where the other is right (0.2)" in found.note
     assert "where m1 is right (0.5)" in found.note
+
+
+def test_the_test_of_the_slots_is_over_prompts_that_lean():
+    said = ["AA"] * 8 + ["BB"] * 3 + ["AB"] * 5  # the first slot, the second, the same candidate
+    rows = [judged(i, (1.0, 0.0), verdicts=(Verdict((0, 1), a), Verdict((1, 0), b))) for i, (a, b) in enumerate(said)]
+    found = {m.name: m for m in judging(rows)}
+    assert (found["judge:net_bias_p"].n, found["judge:net_bias"].n) == (11, 16)
+    assert found["judge:net_bias"].value == pytest.approx(5 / 16)
+    better = {name: m.higher_is_better for name, m in found.items()}
+    assert better["judge:order_kappa"]
+    assert better["judge:consistency"]
+    assert not better["judge:net_bias"]
+
+
+def test_one_reply_that_could_not_be_read_tells_a_judge():
+    rows = [judged(0, (1.0, 0.0), (math.nan, 1.0), reasons=("unparsed", None)), judged(1, (1.0, 0.0), (2.0, 1.0))]
+    [found] = [m for m in judging(rows) if m.name == "judge:parse_failure"]
+    assert found.value == 0.25
+    assert not judging(rows[1:])
