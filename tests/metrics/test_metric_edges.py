@@ -15,6 +15,7 @@ from rmeval.metrics import arena, best_of_k, labels, tree
 from rmeval.metrics.agreement import vote_counts
 from rmeval.metrics.arena import human_ranking
 from rmeval.metrics.best_of_k import best_of_k_curves, clustered_auc, conflict_pairs
+from rmeval.metrics.contrasts import Contrasts
 from rmeval.metrics.credit import Credit, Linear
 from rmeval.metrics.debias import mean_share
 from rmeval.metrics.diagnostics import diagnostics
@@ -26,7 +27,7 @@ from rmeval.metrics.length_control import LengthControlled
 from rmeval.metrics.nulls import random
 from rmeval.metrics.plan import MetricPlan, Section
 from rmeval.metrics.pools import outcome_auroc
-from rmeval.metrics.rules import accuracy, reciprocal_rank
+from rmeval.metrics.rules import accuracy, judgebench, reciprocal_rank
 from rmeval.metrics.steps import first_error_parts
 from rmeval.metrics.tally import Tally
 from rmeval.metrics.thresholds import first_error_thresholds
@@ -285,6 +286,36 @@ def test_scores_and_ratings_say_the_outcome_where_there_are_some():
         judged("ratings", (1.0, 0.0), ratings=((7.0,), (5.0,))),
     ]
     assert [labels._outcome(j, Tally(), "own") for j in said] == [(1, None), (0, None), (0, None)]
+
+
+def test_differences_are_held_where_both_sides_are_numbers_and_stay_infinite_elsewhere():
+    row = judged("x", (1.0, 0.0, 0.0, 0.0), (1e300, -1e308, -math.inf, math.nan))
+    far, endless, unknown = Contrasts((row,)).between(lambda j: j.scores)
+    assert (far, endless) == (1e150, math.inf)
+    assert math.isnan(unknown)
+
+
+def test_equal_scores_are_a_tie_of_judgebench():
+    rows = [
+        judged("level", (1.0, 0.0), (2, 2)),
+        judged("right", (1.0, 0.0), (2, 1)),
+        judged("wrong", (1.0, 0.0), (1, 2)),
+    ]
+    assert judgebench(rows, {}).ties == {"s/level"}
+
+
+@pytest.mark.parametrize(
+    ("votes", "figures"),
+    [
+        (((0, 0, 1), (1, 1, 1)), {"kappa:annotators_1_2", "kappa:annotators_1_3", "kappa:annotators_2_3"}),
+        (((0, 0), (1, 1, 1)), set()),
+        (((0,), (1,)), set()),
+    ],
+)
+def test_annotators_are_compared_where_all_examples_have_as_many(votes, figures):
+    rows = [judged(i, (1.0, 0.0), (2, 1), votes=of) for i, of in enumerate(votes)]
+    names = {m.name for m in labels.label_agreement(rows, {}).metrics}
+    assert {name for name in names if "annotators" in name} == figures
 
 
 def test_the_rank_is_that_of_the_best_right_candidate():
