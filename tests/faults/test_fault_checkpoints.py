@@ -278,13 +278,12 @@ def test_templates_that_do_not_end_are_ended_in_any_thread(checkpoint, monkeypat
 
 
 @pytest.mark.fault("F7")
-def test_threads_render_at_once_and_only_the_late_one_is_ended(checkpoint, monkeypatch):
+def test_threads_render_at_once_and_only_the_late_one_is_ended(checkpoint):
     from transformers import AutoTokenizer
 
     from rmeval.engines import templates
 
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    monkeypatch.setattr(templates, "SECONDS", 0.3)
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     wanted = templates.Rendering(tokenizer).text(turns)
     rendering = templates.Rendering(tokenizer)  # one for all: renderings are shared by threads
