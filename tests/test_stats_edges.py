@@ -70,3 +70,14 @@ def test_what_is_drawn_in_blocks_is_as_much_as_was_asked_for(monkeypatch):
         assert means.shape == (25, 1)
         assert ((means >= 0) & (means <= 6)).all()
         assert len(np.unique(means)) > 5
+
+
+def test_one_value_that_is_missing_is_enough_to_refuse():
+    d = np.ones((20, 2))
+    d[3, 1] = np.nan
+    with pytest.raises(ValueError, match="finite differences"):
+        stats.sign_flips(d, range(20))
+    with pytest.raises(ValueError, match="finite differences"):
+        stats.sign_flip(d[:, 1])
+    with pytest.raises(ValueError, match="finite values"):
+        stats.mean_interval(d[:, 1])

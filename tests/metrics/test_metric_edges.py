@@ -7,26 +7,29 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_pairs import LOSE, POOLED, find, pairs
+from made_pairs import LOSE, POOLED, find, pair, pairs
 
 from rmeval import stats
 from rmeval.errors import UsageError
-from rmeval.metrics import arena, best_of_k, labels, tree
-from rmeval.metrics.agreement import vote_counts
+from rmeval.metrics import arena, best_of_k, judge_calls, labels, length_control, tree
+from rmeval.metrics.agreement import cross_table, vote_counts
 from rmeval.metrics.arena import human_ranking
 from rmeval.metrics.best_of_k import best_of_k_curves, clustered_auc, conflict_pairs
+from rmeval.metrics.calibration import bin_edges
 from rmeval.metrics.contrasts import Contrasts
+from rmeval.metrics.convert import missing_reason
 from rmeval.metrics.credit import Credit, Linear
 from rmeval.metrics.debias import mean_share
-from rmeval.metrics.diagnostics import diagnostics
+from rmeval.metrics.diagnostics import annotator_figures, diagnostics
 from rmeval.metrics.evaluate import evaluate
 from rmeval.metrics.figures import undefined
-from rmeval.metrics.graded import resampled
+from rmeval.metrics.graded import concordance, resampled
 from rmeval.metrics.judging import judging
 from rmeval.metrics.length_control import LengthControlled
-from rmeval.metrics.nulls import random
-from rmeval.metrics.plan import MetricPlan, Section
+from rmeval.metrics.nulls import constant, random
+from rmeval.metrics.plan import Definition, MetricPlan, Section
 from rmeval.metrics.pools import outcome_auroc
+from rmeval.metrics.prmbench import _share, prm_steps
 from rmeval.metrics.rules import accuracy, judgebench, reciprocal_rank
 from rmeval.metrics.steps import first_error_parts
 from rmeval.metrics.tally import Tally
@@ -159,7 +162,71 @@ def test_the_interval_of_a_correlation_ends_where_correlations_do(sign):
     assert -1 < found.ci[sign < 0] < 1
 
 
+def test_a_correlation_that_no_resample_moves_has_no_interval():
+    rows = []
+    for i in range(200):
+        a, b = sorted(np.random.default_rng(i).choice(3, 2, replace=False))
+        won = (i % 7 > 1) if b - a == 1 else (i % 7 > 0)
+        rows.append(judged(i, (float(won), float(not won)), (float(won), float(not won)), models=(f"m{a}", f"m{b}")))
+    found = {m.name: m for m in human_ranking(rows, {"replicates": 100}).metrics}
+    assert (found["spearman"].value, found["spearman"].ci) == (pytest.approx(1.0), None)
+
+
+def test_a_stack_is_fitted_until_its_last_member_is_done():
+    even, lopsided = np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([[0.0, 1e6], [1.0, 0.0]])
+    together = arena.ratings(np.stack([even, lopsided]))
+    assert together[0].tolist() == [1000.0, 1000.0]
+    assert np.diff(together[1]) == pytest.approx(-2400, abs=1e-4)
+
+
+def test_a_thousand_resamples_unless_said(monkeypatch):
+    asked = []
+    nothing = dict.fromkeys(arena._MEANS, (None, None, "nothing was fitted"))
+    monkeypatch.setattr(
+        arena, "_figures", lambda battles, replicates, seed: asked.append((replicates, seed)) or nothing
+    )
+    human_ranking([], {})
+    human_ranking([], {"replicates": 200, "seed": 3})
+    assert asked == [(1000, 0), (200, 3)]
+
+
 # --- sections, thresholds, figures ---
+
+
+def test_twelve_sections_are_listed_and_more_are_counted():
+    def note(n):
+        names = [f"s{i:02}" for i in range(n)]
+        plan = MetricPlan("accuracy", "sections", tuple(Section(name.upper(), (name,), LOSE) for name in names))
+        return find(evaluate([pair(i, s, 1) for s in names for i in range(2)], plan, replicates=50), "accuracy").note
+
+    assert "unweighted mean of S00, S01, " in note(12)
+    assert "S11" in note(12)
+    assert "unweighted mean of 13 sections" in note(13)
+
+
+def test_bins_of_equal_mass_end_at_1():
+    edges = bin_edges([0.55, 0.6, 0.7, 0.9], bins=2, binning="mass")
+    assert edges.tolist() == [0.6, 1.0]
+
+
+def test_wrong_steps_have_a_figure_where_the_first_of_them_is_missed():
+    row = Judgement("x", "s", "", "p", (0.0,), step_grades=((1, 0, 0),), step_scores=((0.9, 0.8, 0.1),))
+    found = {m.name: m.value for m in prm_steps([row], {}).metrics if m.subset is None}
+    assert (found["wrong_step_accuracy"], found["first_error_accuracy"]) == (0.5, 0.0)
+    assert _share((2.0, 2.0, 1.0, 3.0)) == pytest.approx((2 + 2) / 5)  # called right: both right ones, two wrong ones
+
+
+def test_the_definition_in_force_is_the_one_of_that_name():
+    rows = [*pairs("a", [1] * 12), *pairs("b", [1, 0] * 6)]
+    plan = MetricPlan(
+        "accuracy", "sections", (Section("A", ("a",), LOSE), Section("B", ("b",), LOSE)),
+        definitions=(Definition("light", {"A": 1.0, "B": 3.0}), Definition("heavy", {"A": 3.0, "B": 1.0})),
+    )  # fmt: skip
+
+    def headline(definition):
+        return find(evaluate(rows, replace(plan, definition=definition), replicates=50), "accuracy").value
+
+    assert [headline(name) for name in (None, "light", "heavy")] == [0.75, 0.625, 0.875]
 
 
 def test_five_missing_subsets_are_named_and_more_are_counted():
@@ -240,7 +307,30 @@ def test_a_vote_for_nobody_is_refused(vote):
         vote_counts([[0, vote]], 3)
 
 
+def test_a_cross_table_counts_each_item_once():
+    assert cross_table("aabb", "abbb").tolist() == [[1, 1], [0, 2]]
+
+
+def test_examples_without_votes_are_not_among_the_annotated():
+    rows = [judged(i, (1.0, 0.0), (2, 1), votes=(0, 0, 1) if i < 3 else ()) for i in range(5)]
+    found = {m.name: m for m in annotator_figures(rows)}
+    assert {m.n for m in found.values()} == {3}
+    assert found["agreement:scorer"].value == pytest.approx(2 / 3)
+    assert "3 votes per example" in found["agreement:scorer"].note
+
+
 # --- baselines, diagnostics ---
+
+
+def test_the_constant_baseline_says_one_half_of_everything():
+    row = Judgement("x", "s", "", "p", (1.0, 0.0), step_grades=((1, 0), (1,)), step_scores=((0.9, 0.1), (0.2,)))
+    assert constant(row).step_scores == ((0.5, 0.5), (0.5,))
+    assert constant(judged("x", (1.0, 0.0), (2, 1))).scores == (0.5, 0.5)
+
+
+def test_the_reason_is_that_of_the_first_candidate_unless_said():
+    row = judged("x", (1.0, 0.0), (math.nan, math.nan), reasons=("truncated", "api_error"))
+    assert (missing_reason(row), missing_reason(row, 1)) == ("truncated", "api_error")
 
 
 def test_the_random_baseline_is_uniform():
@@ -318,6 +408,11 @@ def test_annotators_are_compared_where_all_examples_have_as_many(votes, figures)
     assert {name for name in names if "annotators" in name} == figures
 
 
+def test_one_pair_of_equal_scores_is_a_tie_of_the_order():
+    rows = [judged("one", (2.0, 1.0, 0.0), (2, 1, 1)), judged("none", (2.0, 1.0, 0.0), (2, 0, 1))]
+    assert concordance(rows, {}).ties == {"s/one"}
+
+
 def test_the_rank_is_that_of_the_best_right_candidate():
     rows = [judged(0, (1.0, 1.0, 0.0), (1, 3, 2)), judged(1, (1.0, 1.0, 0.0, 0.0), (1, 2, 2, 4))]
     assert [row.value for row in reciprocal_rank(rows, {}).rows] == [1.0, pytest.approx(1 / 3)]
@@ -344,6 +439,13 @@ def test_ties_prompts_without_a_spread_are_counted():
     rows += [row("ref", "c", (1.0, 0.0, 0.0)), row("tied", "c", (1.0, 1.0, 0.0))]
     assert "; 2 tied prompts with a single correct answer" in ties(rows, {}).note
     assert "single correct answer" not in ties(rows[-2:], {}).note
+
+
+def test_a_gap_of_nothing_is_the_tie_of_the_ties_rule():
+    def row(pid, best_wrong):
+        return Judgement(f"ref:{pid}", "Ties", "", f"ref {pid}", (1.0, 0.0), scores=(3.0, best_wrong))
+
+    assert ties([row("a", 3.0), row("b", 2.0), row("c", 4.0)], {}).ties == {"ref:a"}
 
 
 def test_one_draw_of_the_random_baseline_is_enough_for_very_many_rows(monkeypatch):
@@ -479,3 +581,15 @@ def test_one_reply_that_could_not_be_read_tells_a_judge():
     [found] = [m for m in judging(rows) if m.name == "judge:parse_failure"]
     assert found.value == 0.25
     assert not judging(rows[1:])
+
+
+def test_resamples_of_prompts_are_as_many_as_were_asked_for(monkeypatch):
+    monkeypatch.setattr(length_control, "_BLOCK", 12)
+    drawn = list(length_control._resampled(["a", "a", "b", "c"], 7, 0))  # three rows of four at once
+    assert [len(block) for block in drawn] == [3, 3, 1]
+    assert all((row[0] == row[1]) and row[1:].sum() == 3 for block in drawn for row in block)
+
+
+def test_readings_of_a_row_with_scores_are_its_scores():
+    both = judged("x", (1.0, 0.0), (2, 1), ratings=((7.0, 8.0), (5.0, 5.0)))
+    assert [reading.said for reading in judge_calls._of(both)] == [2, 1]
