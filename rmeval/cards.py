@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -82,13 +82,11 @@ class Layout(_Strict):
     def _patterns_are_sound(self) -> Layout:
         for pattern in (self.path, *self.extract.values()):
             try:
-                with warnings.catch_warnings(
-                    action="ignore"
-                ):  # of what a pattern may mean in years to come
+                with warnings.catch_warnings(action="ignore"):  # of what a pattern may mean in years to come
                     re.compile(pattern or "")
             except (re.error, OverflowError, RecursionError) as fault:
                 raise ValueError(f"{str(pattern)[:60]!r} is no regular expression: {fault}") from None
-        if "" in self.files:
+        if not all(PurePath(glob).parts for glob in self.files):
             raise ValueError("an empty glob in `files`")
         return self
 

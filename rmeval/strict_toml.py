@@ -8,6 +8,7 @@ What this module does not know: what the values mean.
 
 from __future__ import annotations
 
+import math
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ MAX_BYTES = 2**18
 """Of a document; our longest card has an eighth of it."""
 _MOST_DOTS = 200
 """In one line: each dot of a key is gone through once for every other."""
+_INTEGERS = 2**63
+"""What lies beyond on either side is more than TOML promises to hold."""
 
 
 def loads(text: str, where: str) -> dict[str, Any]:
@@ -38,7 +41,24 @@ def loads(text: str, where: str) -> dict[str, Any]:
         raise UsageError(f"{where}: not valid TOML: {fault}") from None
     if strict_json.is_deep(table):
         raise UsageError(f"{where}: nested too deeply")
+    for key, value in table.items():
+        _check(value, f"{where}: {key}")
     return table
+
+
+def _check(value: object, where: str) -> None:
+    """Results hold what cards say, and are JSON, which has no dates and no infinity. Raises `UsageError`."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check(inner, f"{where}.{key}")
+    elif isinstance(value, list):
+        for inner in value:
+            _check(inner, where)
+    elif isinstance(value, int | float):
+        if not math.isfinite(value) if isinstance(value, float) else not -_INTEGERS <= value < _INTEGERS:
+            raise UsageError(f"{where}: a number that is not finite, or of more than 64 bits")
+    elif not isinstance(value, str):
+        raise UsageError(f"{where}: dates and times are no values of a card; write them as a string")
 
 
 def read(path: Path) -> dict[str, Any]:
