@@ -69,7 +69,7 @@ LARGE_ROOMS = {
     "cli": 3000,
     "readers": 1500,
 }
-"""Lines of code that a room may have; any other may have 1,000, and the files on top 5,000 together."""
+"""Lines of code that a room may have; any other may have 1,000, and the files on top 5,500 together."""
 
 
 def test_every_room_is_within_its_budget():
@@ -78,7 +78,7 @@ def test_every_room_is_within_its_budget():
         if path.is_relative_to(ROOT / "rmeval"):
             inside = path.relative_to(ROOT / "rmeval").parts
             rooms[inside[0] if len(inside) > 1 else "on top"] += code_lines(path)
-    limits = {"on top": 5000, **LARGE_ROOMS}
+    limits = {"on top": 5500, **LARGE_ROOMS}
     assert {room: n for room, n in rooms.items() if n > limits.get(room, 1000)} == {}
 
 
