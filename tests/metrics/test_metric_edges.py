@@ -593,3 +593,11 @@ def test_resamples_of_prompts_are_as_many_as_were_asked_for(monkeypatch):
 def test_readings_of_a_row_with_scores_are_its_scores():
     both = judged("x", (1.0, 0.0), (2, 1), ratings=((7.0, 8.0), (5.0, 5.0)))
     assert [reading.said for reading in judge_calls._of(both)] == [2, 1]
+
+
+def test_what_was_never_asked_is_no_reading():
+    for reason in judge_calls.NEVER_ASKED:
+        row = judged("x", (1.0, 0.0), verdicts=(Verdict((0, 1), "A"), Verdict((1, 0), None, reason)))
+        assert [reading.said for reading in judge_calls._of(row)] == ["A"]
+    lost = judged("x", (1.0, 0.0), verdicts=(Verdict((0, 1), "A"), Verdict((1, 0), None, "refused")))
+    assert [reading.reason for reading in judge_calls._of(lost)] == [None, "refused"]
