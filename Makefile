@@ -34,7 +34,7 @@ coverage: $(READY)
 	$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report
 
-# which of 600 seeded changes of the metrics and the statistics no test notices: minutes of one core (SIZE=5000 takes them all)
+# which of 600 seeded changes of the metrics and the statistics no test notices: minutes of one core (SIZE=6000 takes them all)
 mutation: $(READY)
 	$(BIN)/pip install -q coverage==7.17.3
 	$(BIN)/python tests/mutation $(SIZE)
@@ -134,4 +134,4 @@ $(REWARDBENCH)/.installed: benchmarks/rewardbench.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(ORACLES) $(VLLM) $(RAY) $(REWARDBENCH) .venv-audit runs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(ORACLES) $(VLLM) $(RAY) $(REWARDBENCH) .venv-audit runs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
