@@ -181,7 +181,7 @@ class Runner:
 
     def touch(self, items: list[pytest.Item]) -> int:
         """Which test touches which line, and how long each works: kept."""
-        watch = Coverage(data_file=KEPT / "touched", source_pkgs=["rmeval"], messages=False)
+        watch = Coverage(data_file=KEPT / "touched", config_file=False, source_pkgs=["rmeval"], messages=False)
         watch.start()
         for item, following in zip(items, [*items[1:], None], strict=True):
             watch.switch_context(item.nodeid)
