@@ -204,6 +204,15 @@ PLAIN: dict[str, Callable[[str, Labels], str | None]] = {
 }
 
 
+def _boxes(text: str) -> list[str]:
+    """What stands in each box that is closed."""
+    found, at = [], 0
+    while (start := text.find("\\boxed{", at)) >= 0 and (end := text.find("}", start)) >= 0:
+        found.append(text[start + len("\\boxed{") : end])
+        at = end + 1
+    return found
+
+
 def _committed(name: str, text: str, labels: Labels, verdict: str) -> bool:
     """What must stand in a text for this verdict, for rules that have no plain one here."""
     mine = [label for label, meant in labels.items() if meant == verdict]
@@ -222,8 +231,7 @@ def _committed(name: str, text: str, labels: Labels, verdict: str) -> bool:
     if name in ("first_line_scores", "pair_scores"):
         return any(c.isdecimal() or c in "nNiI" for c in text)
     if name == "processbench":
-        last = text.rpartition("\\boxed{")[2].partition("}")[0]
-        return "\\boxed{" in text and (not last.strip().isdecimal() or int(last) == int(verdict))
+        return int(_boxes(text)[-1]) == int(verdict)
     if name == "vl_rewardbench":
         low = text.replace("\n", "").replace("*", "").lower()
         return "better" in low and ("overall judgment" in low or "therefore" in low)
