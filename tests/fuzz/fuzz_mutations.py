@@ -173,7 +173,7 @@ def _written(node: Any, between: str) -> str:
         return "null" if between == ": " else "nan"
     if kind is bool:
         return "true" if node else "false"
-    if kind is list:
+    if kind is list or kind is tuple:
         return "[" + ", ".join([_written(one, between) for one in node]) + "]"
     pairs = node if kind is Twins else node.items()
     return "{" + ", ".join([f"{_quoted(str(k))}{between}{_written(v, between)}" for k, v in pairs]) + "}"

@@ -291,8 +291,8 @@ def test_t14_the_schedule_ends_at_zero(backbone, pairs, tmp_path, monkeypatch):
     seen = []
     loop = run._Run._loop
 
-    def remember(self, trainer, steps, checkpoint, out):
-        loop(self, trainer, steps, checkpoint, out)
+    def remember(self, trainer, steps, checkpoint):
+        loop(self, trainer, steps, checkpoint)
         seen.append((trainer.state.global_step, steps, trainer.lr_scheduler.get_last_lr()[0]))
 
     monkeypatch.setattr(run._Run, "_loop", remember)
