@@ -12,6 +12,7 @@ from command import environment
 from made_tasks import VARIANTS
 
 WORK = """
+import os
 import sys
 sys.path[:0] = {paths!r}
 import torch
@@ -26,6 +27,7 @@ for variant, batch in {jobs!r}:
     found = trainer.evaluate_rows(made.rows)
     if trainer.args.process_index == 0:
         torch.save((made.weights(), found["loss"]), {out!r} + "/" + variant.replace(" ", "-") + ".pt")
+os._exit(0)  # as the command does, see `rmeval.cli.train`
 """
 KINDS = ("bt", "orm", "prm", "value", "sft")
 
