@@ -280,9 +280,9 @@ SCALES = ((1.0, 10.0), (0.0, 5.0), (-1.0, 1.0))
 
 def _has_number(text: str, value: float) -> bool:
     """Whether a number of this value stands somewhere in the text, its digits in any script."""
-    plain = "".join(str(int(c)) if c.isdecimal() else c for c in _unescaped(text))
+    plain = "".join(str(int(c)) if c.isdecimal() else c for c in f"{text}\0{_unescaped(text)}\0")
     allowed, run, runs = set("0123456789.eE+-_"), "", []
-    for c in f"{plain}\0":
+    for c in plain:
         if c in allowed:
             run += c
         else:
