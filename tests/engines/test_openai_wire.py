@@ -158,6 +158,13 @@ def test_two_tokens_of_one_surface_form_are_one_answer():
     assert found[0] == pytest.approx(math.log(math.exp(-1) + math.exp(-2)), abs=1e-15)
 
 
+def test_together_they_are_at_most_sure_and_more_than_rounding_is_no_answer():
+    found, _ = values(logprobs=[("A", -0.0), ("A", -4.61)])  # rounded to two places
+    assert found[0] == 0.0
+    with pytest.raises(Unreadable, match="more than 1"):
+        values(logprobs=[("A", -0.25), ("A", -1.0)])
+
+
 def test_a_drawn_token_counts_but_bounds_nothing():
     # drawn at a temperature and shown though it is not among the likeliest
     found, floor = values(logprobs={"B": -0.1, "C": -3.0}, chosen=("A", -9.0))

@@ -23,6 +23,10 @@ OMISSIBLE = ("temperature", "top_p", "seed", "response_format")
 """Fields that some servers or models refuse."""
 
 
+_ROUNDED = 1e-3
+"""How far above 0 a log-probability may be for its rounding."""
+_TOGETHER = 0.02
+"""And that of several tokens, where a server rounds to two places."""
 _MOST_TOKENS = 2**40
 """A greater count is none."""
 
@@ -190,6 +194,9 @@ def _with_logprobs(said: Reply, logprobs: object, request: Request) -> Reply:
     for surface, value in (*likeliest, *(one for one in chosen if one[0] not in dict(likeliest))):
         # two tokens of one surface form (with and without the vocabulary's mark for a space) are one answer
         listed[surface] = _logaddexp(listed[surface], value) if surface in listed else value
+    if max(listed.values()) > _TOGETHER:
+        raise Unreadable("the server lists probabilities of one answer that come to more than 1", again=False)
+    listed = {surface: min(value, 0.0) for surface, value in listed.items()}
     values = tuple(listed.get(_surface(token.text), math.nan) for token in request.tokens)
     return replace(said, values=(values,), floor=min(bounds), finish="stop")  # one token: the limit means nothing here
 
@@ -199,7 +206,7 @@ def _listed(entries: object) -> list[tuple[str, float]]:
     found = []
     for entry in entries if isinstance(entries, list) else ():
         token, value = (entry.get("token"), entry.get("logprob")) if isinstance(entry, Mapping) else (None, None)
-        if isinstance(token, str) and isinstance(value, int | float) and value <= 1e-3:  # false for NaN
+        if isinstance(token, str) and isinstance(value, int | float) and value <= _ROUNDED:  # false for NaN
             # a whole number may be beyond all floats
             found.append((_surface(token), min(float(value), 0.0) if value > -1e300 else -math.inf))
     return found
