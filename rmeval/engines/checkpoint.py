@@ -201,7 +201,7 @@ class Checkpoint:
     def max_length(self, tokenizer: Any) -> int:
         """Tokens the model may read: the smaller of what tokenizer and config say."""
         limits = [tokenizer.model_max_length, getattr(self.config, "max_position_embeddings", None)]
-        known = [int(n) for n in limits if isinstance(n, int | float) and 0 < n < 10**9]
+        known = [int(n) for n in limits if isinstance(n, int | float) and 1 <= n < 10**9]
         return min(known) if known else 10**9
 
     def tokenizer(self) -> Any:
