@@ -101,7 +101,7 @@ def _agrees(heads: int, groups: int, width: int, dtype: Any) -> bool:
         ours = _by_blocks(query, key, value, list(_blocks(seen, queries, queries)), width**-0.5)
         kernel = torch.nn.functional.scaled_dot_product_attention
         theirs = kernel(query, key, value, attn_mask=seen, enable_gqa=True).transpose(1, 2)
-    except (RuntimeError, TypeError, NotImplementedError):
+    except (RuntimeError, TypeError):  # a private operator may be gone or want other arguments: torch's kernel then
         return False
     return float((ours - theirs).abs().max()) <= _tolerances()[dtype]
 
