@@ -188,3 +188,71 @@ def test_intervals_of_clustered_fits_use_t():
     found = bt.fit(["A"] * 4, ["B"] * 4, y, clusters="abcd")
     low, high = found.interval("A")
     assert (high - low) / 2 == pytest.approx(3.182446 * found.standard_errors()[0], rel=1e-6)
+
+
+def probabilities(ties, gap, tie):
+    """(the first wins, a tie, the second wins), as the module's head writes them down."""
+    s, t, x = math.exp(gap), 1.0, math.exp(tie)
+    if ties == "half":
+        return s / (s + t), None, t / (s + t)
+    if ties == "davidson":
+        whole = s + t + x * math.sqrt(s * t)
+        return s / whole, x * math.sqrt(s * t) / whole, t / whole
+    win, loss = s / (s + x * t), t / (t + x * s)
+    return win, 1 - win - loss, loss
+
+
+@pytest.mark.parametrize("ties", ["half", "davidson", "rao-kupper"])
+def test_slopes_and_curvatures_are_the_derivatives_of_the_probabilities_written_out(ties):
+    model = {"half": bt._half, "davidson": bt._davidson, "rao-kupper": bt._rao_kupper}[ties]
+    step = 1e-4
+    for gap, tie, y in itertools.product((-2.5, -0.3, 0.0, 1.1), (0.2, 0.9, 1.7), (0.0, 0.5, 1.0)):
+        tied = np.array([y == 0.5 and ties != "half"])
+
+        def written(gap, tie, y=y, tied=tied[0]):
+            win, draw, loss = probabilities(ties, gap, tie)
+            return math.log(draw) if tied else y * math.log(win) + (1 - y) * math.log(loss)
+
+        value, slopes, curves = model(np.array([gap]), tie, np.array([y]), tied)
+        assert value[0] == pytest.approx(written(gap, tie), abs=1e-12)
+        up, down, left, right = (written(gap + step * a, tie + step * b) for a, b in ((1, 0), (-1, 0), (0, -1), (0, 1)))
+        assert [s[0] for s in slopes] == pytest.approx([(up - down) / 2 / step, (right - left) / 2 / step], abs=1e-6)
+        here = written(gap, tie)
+        corners = [written(gap + step * a, tie + step * b) for a, b in ((1, 1), (1, -1), (-1, 1), (-1, -1))]
+        mixed = (corners[0] - corners[1] - corners[2] + corners[3]) / 4 / step**2
+        numeric = [(up - 2 * here + down) / step**2, mixed, (right - 2 * here + left) / step**2]
+        assert [c[0] for c in curves] == pytest.approx(numeric, abs=1e-5)
+
+
+@pytest.mark.parametrize("ties", ["half", "davidson", "rao-kupper"])
+def test_errors_are_those_of_the_likelihood_written_out(ties):
+    """Alone the inverse of the curvature at the top; by prompt the sandwich of slopes summed within prompts."""
+    rng = np.random.default_rng(5)
+    a, b = zip(*itertools.islice(itertools.cycle(itertools.permutations("ABC", 2)), 60), strict=True)
+    y, w = rng.choice([0, 0.5, 1], 60, p=[0.3, 0.3, 0.4]), rng.integers(1, 4, 60)
+    prompts = rng.integers(0, 12, 60)
+    alone, found = (bt.fit(a, b, y, weights=w, clusters=c, ties=ties) for c in (None, prompts.tolist()))
+    i, j = (np.array(["ABC".index(p) for p in side]) for side in (a, b))
+    at = np.append(found.theta, math.log(found.tie_parameter or 1.0))
+
+    def rows(at):
+        """[n] the log-likelihood of each row."""
+        of = [probabilities(ties, gap, at[3]) for gap in at[i] - at[j]]
+        return w * np.array(
+            [
+                math.log(draw) if o == 0.5 and ties != "half" else o * math.log(win) + (1 - o) * math.log(loss)
+                for o, (win, draw, loss) in zip(y, of, strict=True)
+            ]
+        )
+
+    p = np.eye(4)[: 3 if ties == "half" else 4] * 1e-3
+    slopes = np.stack([(rows(at + move) - rows(at - move)) / 2e-3 for move in p], axis=1)
+    assert slopes.sum(axis=0) == pytest.approx(0, abs=1e-3)
+    curves = [
+        [sum(s * t * rows(at + s * q + t * r).sum() for s in (1, -1) for t in (1, -1)) / 4e-6 for r in p] for q in p
+    ]
+    bread = np.linalg.pinv(-np.array(curves), rcond=1e-5, hermitian=True)
+    assert alone.covariance == pytest.approx(bread[:3, :3], abs=1e-5)
+    half = np.array([slopes[prompts == c].sum(axis=0) for c in range(12)]) @ bread
+    assert found.clusters == 12
+    assert found.covariance == pytest.approx((half.T @ half * 12 / 11)[:3, :3], abs=1e-5)

@@ -81,3 +81,39 @@ def test_one_value_that_is_missing_is_enough_to_refuse():
         stats.sign_flip(d[:, 1])
     with pytest.raises(ValueError, match="finite values"):
         stats.mean_interval(d[:, 1])
+
+
+@pytest.mark.parametrize("k", [1, 2, 6])
+@pytest.mark.parametrize("close", [None, 1, 40])
+def test_rank_sets_are_those_of_all_pairs_one_by_one(monkeypatch, k, close):
+    if close is not None:
+        monkeypatch.setattr(stats, "_CLOSE", close)
+    draw = np.random.default_rng(k)
+    theta = np.round(draw.normal(size=k), 1)
+    boot = theta + draw.normal(size=(301, k)) * draw.uniform(0.05, 0.3, size=k)
+    found = stats.rank_sets(theta, boot)
+    pairs = [(i, j) for i in range(k) for j in range(k) if i != j]
+    error = {(i, j): (boot[:, i] - boot[:, j]).std(ddof=1) for i, j in pairs}
+    largest = [max((abs(b[i] - b[j] - theta[i] + theta[j]) / error[i, j] for i, j in pairs), default=0.0) for b in boot]
+    critical = float(np.quantile(largest, 0.95))
+    assert found.critical == pytest.approx(critical)
+    better = {(i, j) for i, j in pairs if theta[j] - theta[i] > critical * error[i, j]}
+    assert found.best == tuple(1 + sum((i, j) in better for j in range(k)) for i in range(k))
+    assert found.worst == tuple(k - sum((j, i) in better for j in range(k)) for i in range(k))
+    assert found.tied == tuple(
+        tuple(j for j in range(k) if j != i and (i, j) not in better and (j, i) not in better) for i in range(k)
+    )
+    assert stats.paired_errors(boot) == pytest.approx(
+        np.array([[error.get((i, j), 0.0) for j in range(k)] for i in range(k)])
+    )
+
+
+def test_errors_of_pairs_that_move_together_are_those_of_their_differences():
+    """Of two that differ by a millionth of what each moves the squares cancel."""
+    draw = np.random.default_rng(0)
+    common, own = draw.normal(size=(200, 1)), 1e-6 * draw.normal(size=(200, 3))
+    boot = np.concatenate([common + own, draw.normal(size=(200, 1))], axis=1)
+    exact = np.array([[(boot[:, i] - boot[:, j]).std(ddof=1) for j in range(4)] for i in range(4)])
+    assert stats.paired_errors(boot) == pytest.approx(exact, rel=1e-9)
+    assert stats.paired_errors(boot[:2])[0, 3] == pytest.approx((boot[:2, 0] - boot[:2, 3]).std(ddof=1))
+    assert stats.paired_errors(boot[:1]).tolist() == np.zeros((4, 4)).tolist()

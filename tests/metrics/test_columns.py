@@ -4,54 +4,18 @@ from __future__ import annotations
 
 import gzip
 import json
-import random
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_rows import plain, same
 
 from rmeval import samples
 from rmeval.errors import UsageError
 from rmeval.metrics.evaluate import evaluate, headline_items, joint_bootstrap
 from rmeval.metrics.plan import Definition, MetricPlan, RuleSpec, Section
 from rmeval.metrics.table import Table
-from rmeval.types import NAN, Judgement
-
-
-def plain(n, seed, *, sizes=(2,), lost=0.05, reason="truncated", texts=True, markup=True, subsets=("a", "b", "c")):
-    """Seeded rows: ties, prompts that several share, rows without contrast, rows without a score."""
-    rng = random.Random(seed)
-    rows = []
-    for i in range(n):
-        k = rng.choice(sizes)
-        grades = [1.0, *(0.0 for _ in range(k - 1))]
-        rng.shuffle(grades)
-        if rng.random() < 0.03:
-            grades = [0.5] * k
-        scores = [float(rng.randint(0, 4)) if rng.random() < 0.5 else rng.gauss(0, 1) + g for g in grades]
-        reasons, truncated = (), ()
-        if rng.random() < lost:
-            place = rng.randrange(k)
-            scores[place] = NAN
-            reasons = tuple(reason if c == place else None for c in range(k))
-            truncated = tuple(c == place for c in range(k))
-        rows.append(
-            Judgement(
-                id=f"ü{i}" if i % 7 == 0 else str(i),
-                subset=rng.choice(subsets),
-                group="g" if i % 2 else "",
-                cluster=f"p{rng.randrange(max(1, n // 2))}",
-                grades=tuple(grades),
-                scores=tuple(scores),
-                reasons=reasons,
-                truncated=truncated,
-                n_tokens=tuple(rng.randint(1, 99) for _ in range(k)) if i % 3 else (),
-                lengths=tuple(rng.randint(0, 900) for _ in range(k)) if texts else (),
-                markup=tuple((rng.randint(0, 2), rng.randint(0, 3), 0) for _ in range(k)) if markup else (),
-            )
-        )
-    return tuple(rows)
 
 
 @pytest.fixture
@@ -63,10 +27,6 @@ def loaded(tmp_path):
         return samples.load_table(path, len(rows))
 
     return load
-
-
-def same(left, right):
-    return repr(tuple(left)) == repr(tuple(right))  # NaN is NaN
 
 
 POOLED = MetricPlan("accuracy", "rows", (Section("accuracy", (), RuleSpec("accuracy")),))
@@ -166,16 +126,42 @@ ODD = [
     '{"id":"other","subset":"s","grades":[1.0,0.0],"scores":[0.5,0.1]}',
     '{"id":"a","subset":"s","grades":[1.0,0.0],"scores":[0.5,0.1],}',
     "[]",
+    '{"id":"a","subset":"s"}',
+    '{"id":"a","subset":"s","grades":[1e999,0.0],"scores":[0.5,0.1]}',
+    '{"id":"a","subset":"s","grades":[1.0,0.0],"scores":[0.5,0.1],"reasons":[null]}',
+    '{"id":"a","subset":"s","grades":[1.0,0.0],"scores":[0.5,0.1],"truncated":[null,true]}',
+    '{"id":"a","subset":"s","grades":[1.0,0.0],"scores":[0.5,0.1],"n_tokens":[3,-1]}',
+    '{"id":"a","subset":"s","grades":[1.0,0.0],"scores":[0.5,0.1],"n_tokens":[3,null]}',
+    '{"id":"a","subset":"s","grades":[1.0,0.0],"scores":[0.5,0.1],"markup":[[1,2,3],[1,2,-3]]}',
+    '{"id":"a","subset":"s","grades":[1.0,0.0],"scores":[0.5,0.1],"markup":[null,[1,2,3]]}',
+    '{"id":"a","subset":"s","grades":[1.0,0.0],"scores":[0.5,0.1],"lengths":[3]}',
+    '{"id":"a","subset":"s","grades":[1.0,0.0],"scores":[0.5],"lengths":[3,4]}',
+    '{"id":"a","subset":"s","grades":[1.0,0.0],"scores":[null,null]}',
+    '{"id":"a","subset":"s","grades":[1.0,0.0],"scores":[null,null],"reasons":["x",null]}',
+]
+SOUND = [
+    LINE.replace('"a"', '"other"'),
+    '{"id":"other","subset":"s","grades":[1.0,0.0],"scores":[0.5,null],"reasons":[null,"x"]}',
+    '{"id":"other","subset":"s","grades":[1.0,0.0],"scores":[0.5,0.1],"lengths":[3,4],"markup":[[0,0,0],[1,2,3]]}',
 ]
 
 
 @pytest.mark.parametrize("odd", ODD)
 def test_a_fault_is_never_read_over(tmp_path, odd):
     path = tmp_path / "x-samples.jsonl"
-    path.write_bytes((LINE.replace('"a"', '"other"') + "\n" + odd + "\n").encode("utf-8", "surrogatepass"))
-    assert samples.load_table(path, 2) is None
-    with pytest.raises(UsageError, match="line 2"):
-        samples.load(path, 2)
+    alone = () if odd.startswith('{"id":"other"') else ([],)  # an id that stands twice needs two
+    for before in (*alone, *([sound] for sound in SOUND)):
+        path.write_bytes("".join(f"{line}\n" for line in (*before, odd)).encode("utf-8", "surrogatepass"))
+        assert samples.load_table(path, 1 + len(before)) is None
+        with pytest.raises(UsageError, match=f"line {1 + len(before)}"):
+            samples.load(path, 1 + len(before))
+
+
+@pytest.mark.parametrize("sound", SOUND)
+def test_one_sound_row_is_a_table(tmp_path, sound):
+    path = tmp_path / "x-samples.jsonl"
+    path.write_text(sound + "\n")
+    assert same(samples.load_table(path, 1), samples.load(path, 1))
 
 
 def test_bytes_that_are_no_text_or_that_end_early(tmp_path):

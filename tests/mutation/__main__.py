@@ -1,7 +1,8 @@
 """Which changes of the metrics and the statistics no test notices.
 
     python tests/mutation [N]                  a seeded sample of N mutants (600): those that did not run before, then a table
-    python tests/mutation --only "rmeval/stats.py wilson"       every mutant of a module, or of a function in it
+    python tests/mutation --only "rmeval/stats.py wilson"       every mutant of a module, or of a function in it;
+                                                           several are divided by commas
 
 All tests are collected once. Each mutant is put into a copy of this process, which runs the tests that touch its lines, the
 fast ones first, until one fails. What ran is kept in runs/mutation: remove that folder when
@@ -43,11 +44,15 @@ sys.path[0] = str(HERE.parent)
 
 from mutation.mutants import Mutant, mutants  # noqa: E402
 
-MODULES = ("rmeval/metrics/*.py", "rmeval/stats.py", "rmeval/bradley_terry.py", "rmeval/likelihood.py")
+MODULES = (
+    "rmeval/metrics/*.py",
+    *(f"rmeval/{name}.py" for name in ("stats", "clusters", "bradley_terry", "likelihood")),
+)
 TESTS = (
     *("tests/metrics", "tests/results/test_compare.py", "tests/leaderboard/test_board.py", "tests/test_stats.py"),
     *(
         "tests/test_stats_edges.py",
+        "tests/test_clusters.py",
         "tests/test_bradley_terry.py",
         "tests/test_likelihood.py",
         "tests/test_published_judges.py",
@@ -74,7 +79,8 @@ def sample(size: int, only: str) -> list[Mutant]:
         random.Random(f"{SEED} {module}").shuffle(found)
         ranked += [((n + 0.5) / len(found), mutant) for n, mutant in enumerate(found)]
     if only:
-        return [mutant for _, mutant in ranked if f"{mutant.module} {mutant.function}".startswith(only)]
+        parts = tuple(part.strip() for part in only.split(","))
+        return [mutant for _, mutant in ranked if f"{mutant.module} {mutant.function}".startswith(parts)]
     ranked.sort(key=lambda pair: pair[0])
     return [mutant for _, mutant in ranked[:size]]
 
@@ -224,7 +230,9 @@ def main() -> None:
     """Run a sample and print what survives."""
     parser = argparse.ArgumentParser(description="Which changes of the metrics and the statistics no test notices")
     parser.add_argument("size", nargs="?", type=int, default=600, metavar="N", help="mutants in the sample")
-    parser.add_argument("--only", default="", metavar="MODULE [FUNCTION]", help="every mutant of these")
+    parser.add_argument(
+        "--only", default="", metavar="MODULE [FUNCTION]", help="every mutant of these, divided by commas"
+    )
     given = parser.parse_args()
     os.chdir(ROOT)
     KEPT.mkdir(parents=True, exist_ok=True)
@@ -242,7 +250,11 @@ def main() -> None:
             rows[module][1 if runner.done[mutant.name] == KILLED else 2 if mutant.name in reasons else 3] += 1
     for module, counts in sorted(rows.items()):
         print(f"| {module} | " + " | ".join(map(str, counts)) + " |")
-    sys.exit(rows["all"][3] > 0)
+    open_ = [
+        mutant.name for mutant in runner.chosen if runner.done[mutant.name] != KILLED and mutant.name not in reasons
+    ]
+    print("\n".join(["", *open_]))
+    sys.exit(bool(open_))
 
 
 if __name__ == "__main__":
