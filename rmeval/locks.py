@@ -9,6 +9,7 @@ What this module does not know: what is written.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import socket
@@ -51,10 +52,16 @@ def locked(path: Path, what: str) -> Iterator[None]:
 
 def _clear_if_stale(path: Path, host: object) -> None:
     """Remove a lock whose process is gone; raise `LockHeld` for any other."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as stale:
+        with contextlib.suppress(OSError):  # where the file system has none, two may meet here
+            fcntl.flock(stale, fcntl.LOCK_EX)
+        if os.fstat(stale.fileno()).st_ino == path.stat().st_ino:  # else another one took it over since
+            _clear(path, stale.read(), host)
+
+
+def _clear(path: Path, content: bytes, host: object) -> None:
     try:
-        held = json.loads(path.read_text())
-    except FileNotFoundError:
-        return
+        held = json.loads(content)
     except (ValueError, RecursionError):
         held = None
     if not isinstance(held, dict) or type(held.get("pid")) is not int or not 0 < held["pid"] < 2**31:

@@ -290,7 +290,7 @@ def _ensemble(name: str, scorer_args: dict[str, Any]) -> Model:
         if not part.strip() or not path.is_file():
             raise UsageError(f"model {name!r}: {str(path)!r} is no result file; write ensemble:RESULT_A,RESULT_B")
         result = parse(Result, strict_json.read(path), str(path))
-        rows = samples.load(path.parent / result.samples.file, result.samples.rows)
+        rows = samples.load(samples.beside(result.samples, path), result.samples.rows)
         if result.id in members:
             raise UsageError(f"model {name!r}: {path} is the same result as another member")
         members[result.id] = {row.id: scores_of(row).values for row in rows}

@@ -198,7 +198,7 @@ def judgements(result: Result, path: Path) -> tuple[Judgement, ...]:
 
     Raises `UsageError` when the file is missing or altered, and names the line of a faulty row.
     """
-    return samples.load(_beside(result, path), result.samples.rows)
+    return samples.load(samples.beside(result.samples, path), result.samples.rows)
 
 
 MANY = 20_000
@@ -207,21 +207,9 @@ MANY = 20_000
 
 def rows(result: Result, path: Path) -> Sequence[Judgement]:
     """`judgements`, many of them as a `rmeval.metrics.table.Table`."""
-    beside, n = _beside(result, path), result.samples.rows
+    beside, n = samples.beside(result.samples, path), result.samples.rows
     table = samples.load_table(beside, n) if n >= MANY else None
     return samples.load(beside, n) if table is None else table
-
-
-def _beside(result: Result, path: Path) -> Path:
-    """The samples file, which is what the result says."""
-    beside = path.parent / result.samples.file
-    if not beside.is_file():
-        raise UsageError(f"{beside}: the samples of {path.name} are missing; keep both files together")
-    if beside.stat().st_size > samples.MAX_BYTES:
-        raise UsageError(f"{beside}: larger than {samples.MAX_BYTES >> 20} MiB")
-    if hashlib.sha256(beside.read_bytes()).hexdigest() != result.samples.sha256:
-        raise UsageError(f"{beside}: altered: its sha256 is not the one that {path.name} states")
-    return beside
 
 
 def compared(result: Result) -> dict[str, Any]:

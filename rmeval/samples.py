@@ -8,6 +8,7 @@ What this module does not know: the result file, suites, rules.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import zlib
 from collections.abc import Iterable
@@ -20,7 +21,7 @@ from pydantic import Field, ValidationError, model_validator
 from rmeval import strict_json
 from rmeval.errors import UsageError
 from rmeval.metrics.table import Table, from_arrow, schema
-from rmeval.records import Record, parse, say
+from rmeval.records import Record, SamplesRecord, parse, say
 from rmeval.types import NAN, Judgement, Verdict
 
 MAX_BYTES = 512 * 2**20
@@ -167,6 +168,18 @@ def dump(judgements: Iterable[Judgement]) -> tuple[bytes, int]:
         seen.add(judgement.id)
         found.append(zipped.compress(f"{to_row(judgement).model_dump_json(exclude_defaults=True)}\n".encode()))
     return b"".join((*found, zipped.flush())), len(seen)
+
+
+def beside(held: SamplesRecord, path: Path) -> Path:
+    """The samples file beside the result file `path`. `UsageError` where it is missing, or not what the result says."""
+    found = path.parent / held.file
+    if not found.is_file():
+        raise UsageError(f"{found}: the samples of {path.name} are missing; keep both files together")
+    if found.stat().st_size > MAX_BYTES:
+        raise UsageError(f"{found}: larger than {MAX_BYTES >> 20} MiB")
+    if hashlib.sha256(found.read_bytes()).hexdigest() != held.sha256:
+        raise UsageError(f"{found}: altered: its sha256 is not the one that {path.name} states")
+    return found
 
 
 def load(path: Path, rows: int) -> tuple[Judgement, ...]:

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import os
 import re
+import secrets
 import shutil
 import socket
 import tempfile
@@ -44,13 +45,14 @@ def write_whole(path: Path, content: bytes, *, synced: bool = True) -> None:
                 path.write_bytes(content)
                 return
             remove_litter(path.parent)
-            descriptor, temporary = tempfile.mkstemp(prefix=_mine(), suffix=".tmp", dir=path.parent)
+            temporary = str(path.parent / f"{_mine()}{secrets.token_hex(4)}.tmp")
+            # with the rights that the user's mask leaves, which a temporary file of the library has not
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
             with os.fdopen(descriptor, "wb") as handle:
                 handle.write(content)
                 if synced:
                     handle.flush()
                     os.fsync(handle.fileno())
-            Path(temporary).chmod(0o644)
             Path(temporary).replace(path)
             temporary = ""
     finally:
@@ -86,9 +88,9 @@ def draft_folder(folder: Path) -> Iterator[Path]:
     with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
         remove_litter(folder)
-        draft = Path(tempfile.mkdtemp(prefix=_mine(), suffix=".tmp", dir=folder))
+        draft = folder / f"{_mine()}{secrets.token_hex(4)}.tmp"
+        draft.mkdir()
     try:
-        draft.chmod(0o755)
         yield draft
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -31,6 +31,7 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else whoever started us has it ignored
         signal.signal(signal.SIGINT, _interrupt)
+    _open_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # JSON is UTF-8 whatever the locale, and so are our tables
             stream.reconfigure(encoding="utf-8")
@@ -68,6 +69,16 @@ def main() -> NoReturn:
     if code == INTERRUPTED:  # what typer makes of Ctrl-C
         _interrupted()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _open_streams() -> None:
+    """Something behind the streams that whoever started us has closed: Python has None there, and prints elsewhere."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:  # else what is opened next would be written into
+        pass
+    os.close(number)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - as long as we run
 
 
 def with_dashed_names(arguments: list[str]) -> list[str]:

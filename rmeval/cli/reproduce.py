@@ -9,6 +9,7 @@ import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from rmeval.results import ResultView
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_WHERE = {"base_url", "key_env"}
+"""Arguments of engines that say where a key is sent, and which."""
 
 
 def reproduce(
@@ -83,6 +86,7 @@ def _model(view: ResultView, asked: dict[str, Any], name: str | None, base_url: 
     """The model of a result, as its command named it unless the caller says otherwise."""
     from rmeval import arguments
     from rmeval.environment import HIDDEN
+    from rmeval.errors import UsageError
     from rmeval.leaderboard.audit import model_again
     from rmeval.models import load_model
     from rmeval.progress import note
@@ -97,7 +101,18 @@ def _model(view: ResultView, asked: dict[str, Any], name: str | None, base_url: 
         note("the recorded command hides a secret, which is left out here; -a says it again")
     source = name or str(asked["model"])
     plain = source.removeprefix("judge:")
-    server = base_url or asked.get("base_url")
+    given, said = arguments.parse([*kept, *more]), arguments.parse(more)["engine"]
+    # the result may be a stranger's: where a key is sent, and which one, is for its owner to say
+    recorded = {name: given["engine"].pop(name) for name in _WHERE - said.keys() if name in given["engine"]}
+    stated = str(recorded.get("base_url") or asked.get("base_url") or "")
+    if not base_url and "base_url" not in said:
+        if not all(map(_is_here, filter(None, stated.split(",")))):
+            raise UsageError(
+                f"{view.path.name} was asked of {stated}: to send this, and a key, there again: --base-url {stated}"
+            )
+        base_url = stated or None
+    if "key_env" in recorded:
+        note(f"the recorded command takes its key from {recorded['key_env']}: -a engine.key_env=NAME says it again")
     pinned = held.model.revision if _COMMIT.fullmatch(held.model.revision or "") else None
     if name is None and pinned and plain.count("/") == 1 and "@" not in plain and not Path(plain).exists():
         source = f"{source}@{pinned}"  # what the hub calls main has moved on since
@@ -105,10 +120,18 @@ def _model(view: ResultView, asked: dict[str, Any], name: str | None, base_url: 
         source,
         scorer=asked.get("scorer"),
         engine=str(asked.get("engine") or "transformers"),
-        given=arguments.parse([*kept, *more]),
-        base_url=server,
+        given=given,
+        base_url=base_url,
         by_step=load_suite(held.suite.name).card.kind == "process",
     )
+
+
+def _is_here(url: str) -> bool:
+    """Whether a server is on this machine."""
+    try:
+        return urlsplit(url.strip()).hostname in {"127.0.0.1", "localhost", "::1"}
+    except ValueError:
+        return False
 
 
 def _print(found: Reproduced, headline: str) -> None:

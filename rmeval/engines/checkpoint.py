@@ -9,6 +9,8 @@ What this module does not know: requests, batches, scores.
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -26,6 +28,12 @@ _AUTO: dict[Form, str] = {
     "causal": "AutoModelForCausalLM",
 }
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+_DECIDES = (
+    *(".safetensors", ".json", ".jinja", ".txt", ".model"),
+    *(".tiktoken", ".spm", ".vocab", ".bpe", ".codes"),  # vocabularies of older tokenizers
+)
+"""Endings of files that decide a score: weights, settings, tokenizers."""
+_WEIGHTS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors\Z")
 
 
 class Checkpoint:
@@ -44,6 +52,8 @@ class Checkpoint:
         if self.folder is None and (source.count("/") != 1 or source.startswith((".", "/", "~"))):
             raise UsageError(f"model {source!r}: no such folder, and not a hub id (org/name)")
         self.config = self._read_config()
+        if self.folder is None:  # what the hub calls main may move on between this file and the weights
+            self.revision = getattr(self.config, "_commit_hash", None) or revision
         self.layers = layers or ARCHITECTURES.get(self.architecture)
 
     def _read_config(self) -> Any:
@@ -57,19 +67,36 @@ class Checkpoint:
         except Exception as fault:  # noqa: BLE001 - what transformers makes of a broken file has no common base
             raw = self._raw_config()
             if raw.get("architectures") == ["InternLM2ForRewardModel"]:
-                return llama_config(raw)
+                made = llama_config(raw)
+                made._commit_hash = self._commit()  # noqa: SLF001 - where transformers keeps it
+                return made
             raise UsageError(self._why_no_config(fault)) from None
 
     def _raw_config(self) -> dict[str, Any]:
         """`config.json` as it stands; empty where it cannot be read."""
-        from transformers.utils import cached_file
-
+        path = self._file("config.json")
         try:
-            path = cached_file(self.source, "config.json", revision=self.revision)
-            raw = strict_json.read(Path(str(path)))
-        except (OSError, UsageError):
+            raw = strict_json.read(path) if path is not None else None
+        except UsageError:
             return {}
         return raw if isinstance(raw, dict) else {}
+
+    def _commit(self) -> str | None:
+        """The hub's commit, by the place of `config.json` in its cache."""
+        path = self._file("config.json") if self.folder is None else None
+        return path.parent.name if path is not None and path.parent.parent.name == "snapshots" else None
+
+    def _file(self, name: str) -> Path | None:
+        """A file of the checkpoint, in its folder or in the hub's cache; None where it has none of this name."""
+        from transformers.utils import cached_file
+
+        lenient = ("gated_repo", "missing_entries", "connection_errors")
+        options: dict[str, Any] = {f"_raise_exceptions_for_{one}": False for one in lenient}
+        try:
+            found = cached_file(self.source, name, revision=self.revision, **options)
+        except OSError:
+            return None
+        return None if found is None else Path(str(found))
 
     def _why_no_config(self, fault: Exception) -> str:
         if "trust_remote_code" in str(fault) or "custom code" in str(fault):
@@ -166,10 +193,12 @@ class Checkpoint:
     def identity(self) -> str:
         """The hub's commit, or the sha256 over config, weights and tokenizer files of a folder."""
         if self.folder is None:
-            return str(getattr(self.config, "_commit_hash", None) or self.revision or "unknown revision")
+            if not (commit := getattr(self.config, "_commit_hash", None)):  # a branch's name is that of many models
+                raise UsageError(f"model {self.source}: the hub's commit could not be learnt; name it: @REVISION")
+            return str(commit)
         digest = hashlib.sha256()
         for path in sorted(self.folder.iterdir()):
-            if path.suffix in (".safetensors", ".json", ".jinja", ".txt", ".model"):
+            if path.suffix in _DECIDES:
                 digest.update(path.name.encode())
                 with path.open("rb") as handle:
                     digest.update(hashlib.file_digest(handle, "sha256").digest())
@@ -188,7 +217,7 @@ class Checkpoint:
         return sum(path.stat().st_size for folder in folders for path in folder.glob("*.safetensors"))
 
     def refuse_unless_loadable(self) -> None:
-        """Raise `UsageError` for what could never score, before any weight is read."""
+        """Raise `UsageError` for what could never score or is not to be read, before any weight is."""
         if self.folder is not None and not any(self.folder.glob("*.safetensors")):
             pickles = sorted(p.name for pattern in _PICKLES for p in self.folder.glob(pattern))
             if pickles:
@@ -197,6 +226,7 @@ class Checkpoint:
                     "rmeval loads safetensors only: convert once with save_pretrained(..., safe_serialization=True)"
                 )
             raise UsageError(f"model {self.source}: no *.safetensors in this folder")
+        refuse_elsewhere(self.source, self._file, getattr(self.config, "transformers_weights", None))
 
     def max_length(self, tokenizer: Any) -> int:
         """Tokens the model may read: the smaller of what tokenizer and config say."""
@@ -255,6 +285,31 @@ class Checkpoint:
         if info["missing_keys"]:
             raise missing(self.source, info["missing_keys"])
         return model.eval().to(device)
+
+
+def refuse_elsewhere(source: str, file: Callable[[str], Path | None], named: object = None) -> None:
+    """Raise `UsageError` for a checkpoint whose weights are not all in safetensors files beside its config.
+
+    transformers follows an index, or a file's name in the config, into other folders and to pickles, and adds an
+    adapter that lies beside weights; none of that would be in the checkpoint's digest. `file` gives a file by its name.
+    """
+    if file("adapter_config.json") is not None:
+        raise UsageError(
+            f"model {source}: an adapter lies beside its weights (adapter_config.json), which would be added to them. "
+            "Merge it into the weights (PEFT: merge_and_unload, save_pretrained), or take its files away"
+        )
+    names: list[object] = [] if named is None else [str(named).removesuffix(".index.json")]
+    index = str(named) if str(named).endswith(".index.json") else "model.safetensors.index.json"
+    if all(_WEIGHTS.match(str(one)) for one in names) and (path := file(index)) is not None:
+        listed = strict_json.read(path)
+        held = listed.get("weight_map") if isinstance(listed, dict) else None
+        names += held.values() if isinstance(held, dict) else []
+    for one in names:
+        if not (isinstance(one, str) and _WEIGHTS.match(one)):
+            raise UsageError(
+                f"model {source}: its weights are said to lie in {one!r}: only safetensors files beside its config are "
+                "read. Save it again with save_pretrained"
+            )
 
 
 def _first_line(fault: Exception) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from rmeval.engines.checkpoint import Checkpoint
 from rmeval.errors import UsageError
 from rmeval.training.heads import REWARD, Head, module_of, name_of
 from rmeval.training.templates import PLAIN_TEMPLATE, use_template
@@ -50,6 +51,7 @@ def load_backbone(
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
+        Checkpoint(source).refuse_unless_loadable()
         if head.labels:
             config.num_labels = len(head.labels)
         if head.form == "token":

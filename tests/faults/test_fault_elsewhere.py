@@ -1,0 +1,200 @@
+"""What comes from elsewhere: weights that lie outside of a checkpoint's digest, a stranger's result, closed streams."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import own_rows
+import pytest
+import tiny
+import torch
+from command import PROGRAM, environment, rmeval
+from safetensors.torch import load_file, save_file
+
+from rmeval.engines.checkpoint import Checkpoint
+from rmeval.errors import LockHeld, UsageError
+from rmeval.locks import locked
+from rmeval.whole_files import draft_folder, write_whole
+
+
+def copied(source: Path, target: Path) -> Path:
+    shutil.copytree(source, target)
+    return target
+
+
+# --- weights ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["part.bin", "../beside/part.safetensors", "sub/part.safetensors"])
+def test_an_index_names_files_beside_the_config_alone(tiny_reward_model, tmp_path, where):
+    """transformers follows it to other folders and to pickles, of which the digest of the checkpoint knows nothing."""
+    folder = copied(tiny_reward_model, tmp_path / "model")
+    held = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").rename(folder / "model-a.safetensors")
+    (folder / where).parent.mkdir(exist_ok=True)
+    if where.endswith(".bin"):
+        torch.save(held, folder / where)
+    else:
+        save_file(held, folder / where, metadata={"format": "pt"})
+    index = {"metadata": {}, "weight_map": dict.fromkeys(held, where)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UsageError, match=r"only safetensors files beside its config"):
+        Checkpoint(str(folder)).load(dtype="float32", device="cpu", attention=None)
+
+
+def test_a_name_in_the_config_leads_to_no_other_folder(tiny_reward_model, tmp_path):
+    folder = copied(tiny_reward_model, tmp_path / "model")
+    (folder / "sub").mkdir()
+    shutil.copy(folder / "model.safetensors", folder / "sub/other.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    for named, fits in (("sub/other.safetensors", False), ("model.safetensors", True), (7, False)):
+        (folder / "config.json").write_text(json.dumps({**config, "transformers_weights": named}))
+        if fits:
+            Checkpoint(str(folder)).refuse_unless_loadable()
+        else:
+            with pytest.raises(UsageError, match=r"only safetensors files beside its config"):
+                Checkpoint(str(folder)).refuse_unless_loadable()
+
+
+def test_an_adapter_beside_weights_is_not_added_in_silence(tiny_reward_model, tmp_path):
+    """It may be a pickle, and is in no digest."""
+    folder = copied(tiny_reward_model, tmp_path / "model")
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": "a/b"}))
+    rows = own_rows.pairs(tmp_path / "pairs.jsonl")
+    for asked in (
+        ("run", folder, "--suite", "pairs", "--data", rows),
+        ("train", "bt", "--model", folder, "--data", rows, "--out", tmp_path / "run"),
+    ):
+        got = rmeval(*asked)
+        assert got.code == 2, got.stderr
+        assert "an adapter lies beside its weights" in got.stderr
+
+
+def test_two_models_of_the_hub_share_no_replies_where_their_config_is_read_by_us(tmp_path, monkeypatch):
+    """Theirs needs code of the checkpoint, so that transformers does not say which commit it is."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    found = []
+    for name, commit in (("acme/small", "a" * 40), ("acme/large", "b" * 40)):
+        folder = tmp_path / f"models--{name.replace('/', '--')}"
+        (folder / "refs").mkdir(parents=True)
+        (folder / "refs/main").write_text(commit)
+        snapshot = folder / "snapshots" / commit
+        tiny.tokenizer().save_pretrained(snapshot)
+        config = {
+            "architectures": ["InternLM2ForRewardModel"], "model_type": "internlm2", "vocab_size": 64,
+            "auto_map": {"AutoConfig": "configuration_internlm2.InternLM2Config"}, "hidden_size": 32,
+            "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2, "reward_token_id": 5,
+        }  # fmt: skip
+        (snapshot / "config.json").write_text(json.dumps(config))
+        found.append(Checkpoint(name))
+    assert [one.identity for one in found] == ["a" * 40, "b" * 40]
+    assert [one.revision for one in found] == ["a" * 40, "b" * 40], "what main is now may be another commit"
+
+
+# --- results of others -----------------------------------------------------------------------------------------------
+
+
+def test_samples_that_were_altered_enter_no_ensemble(tmp_path):
+    rows = own_rows.pairs(tmp_path / "pairs.jsonl")
+    for name in ("length", "random"):
+        assert rmeval("run", name, "--suite", "pairs", "--data", rows, "--out", tmp_path / "out").code == 0
+    one, other = (path for path in (tmp_path / "out").rglob("*.json"))
+    shutil.copy(*(path.with_name(f"{path.stem}-samples.jsonl.gz") for path in (one, other)))
+    got = rmeval("run", f"ensemble:{one},{other}", "--suite", "pairs", "--data", rows, "--out", tmp_path / "out")
+    assert got.code == 2, got.stdout
+    assert "altered" in got.stderr
+
+
+def test_a_result_of_others_sends_no_key_where_it_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-of-mine")
+    asked = []
+    monkeypatch.setattr("rmeval.engines.openai.key_for", lambda *said: asked.append(said) or 1 / 0)
+    rows = own_rows.pairs(tmp_path / "pairs.jsonl")
+    rmeval("run", "length", "--suite", "pairs", "--data", rows, "--out", tmp_path / "out")
+    [path] = (tmp_path / "out").rglob("*.json")
+    held = json.loads(path.read_text())
+
+    def reproduced(url: str, *said: object):
+        command = ["rmeval", "run", "judge:m", "--suite", "pairs", "--data", str(rows), "--base-url", url]
+        held["environment"]["command"] = [*command, "-a", "engine.key_env=AWS_SECRET_ACCESS_KEY"]
+        path.write_text(json.dumps(held))
+        return rmeval("reproduce", path, *said)
+
+    got = reproduced("https://elsewhere.example/v1")
+    assert (got.code, asked) == (2, [])
+    assert "was asked of https://elsewhere.example/v1" in got.stderr
+    with pytest.raises(ZeroDivisionError):
+        reproduced("https://elsewhere.example/v1", "--base-url", "http://127.0.0.1:9/v1")
+    assert asked == [("http://127.0.0.1:9/v1", "OPENAI_API_KEY")], "which key is the caller's to say, too"
+
+
+# --- streams, rights, locks ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "2>&- >&-"])
+def test_closed_streams_take_nothing_with_them(tmp_path, closed):
+    rows = own_rows.pairs(tmp_path / "pairs.jsonl")
+    words = [*PROGRAM, "run", "length", "--suite", "pairs", "--data", rows, "--out", tmp_path / "out", "--json"]
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *map(str, words)],
+        capture_output=True, encoding="utf-8", check=False, env=environment(RMEVAL_HOME=tmp_path / "home"), timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(list((tmp_path / "out").rglob("*.json"))) == 1
+    if closed == "2>&-":
+        assert json.loads(done.stdout)["schema"] == 1, "notes went into the answer"
+    else:
+        assert done.stdout == ""
+
+
+def test_files_have_the_rights_that_the_mask_leaves(tmp_path):
+    before = os.umask(0o077)
+    try:
+        write_whole(tmp_path / "mine.json", b"{}")
+        with draft_folder(tmp_path) as draft:
+            draft.rename(tmp_path / "folder")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "mine.json").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o700
+
+
+def test_one_of_many_takes_over_a_stale_lock(tmp_path):
+    """Between reading that it is stale and removing it, another one may have taken it over."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for _ in range(30):
+        path = tmp_path / "run.lock"
+        path.write_text(json.dumps({"pid": gone.pid, "host": socket.gethostname(), "started": 0, "run": "a run"}))
+        inside, most, start = [0], [0], threading.Barrier(8)
+        counting, done = threading.Lock(), threading.Event()
+
+        def take(*, inside=inside, most=most, start=start, counting=counting, done=done, path=path) -> None:
+            start.wait()
+            try:
+                with locked(path, "a run"):
+                    with counting:
+                        inside[0] += 1
+                        most[0] = max(most[0], inside[0])
+                    done.wait(0.02)
+                    with counting:
+                        inside[0] -= 1
+            except LockHeld:
+                pass
+
+        threads = [threading.Thread(target=take) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert most[0] == 1
