@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+_BRACE = re.compile(r"\\f?boxed\s*\{|[{}]")
 _SAID = re.compile(r"(?:\banswer\s*(?:is|:|=)|####)[\s:*]*(?=\S)", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"[.!](?=\s|$)")
 _NUMBER = r"-?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+/\d+|\d+(?:\.\d+)?|\.\d+)"
@@ -58,13 +59,16 @@ def same_answer(one: str, other: str) -> bool:
 
 def _boxed(text: str) -> str | None:
     r"""What stands in the last `\boxed{...}` whose braces are closed."""
-    for found in reversed(list(re.finditer(r"\\f?boxed\s*\{", text))):
-        depth = 1
-        for at in range(found.end(), len(text)):
-            depth += {"{": 1, "}": -1}.get(text[at], 0)
-            if depth == 0:
-                return text[found.end() : at].strip()
-    return None
+    best: tuple[int, int] | None = None
+    opened: list[int | None] = []  # ends of the openings that are not closed yet, None for a mere brace
+    for found in _BRACE.finditer(text):
+        if found[0] != "}":
+            opened.append(found.end() if len(found[0]) > 1 else None)
+        elif opened:
+            start = opened.pop()
+            if start is not None and (best is None or start > best[0]):
+                best = start, found.start()
+    return None if best is None else text[best[0] : best[1]].strip()
 
 
 def _number(answer: str) -> Fraction | None:
@@ -77,7 +81,7 @@ def _number(answer: str) -> Fraction | None:
         return None
     try:
         return Fraction(found[1].replace(",", ""))
-    except ZeroDivisionError:
+    except (ZeroDivisionError, ValueError):  # more digits than Python reads
         return None
 
 

@@ -21,7 +21,7 @@ from rmeval.errors import UsageError, near_miss
 from rmeval.importers.imported import Imported, Importer, Published
 from rmeval.models import Model
 from rmeval.plugins import IMPORTERS
-from rmeval.records import EngineRecord
+from rmeval.records import EngineRecord, ModelRecord, parse
 from rmeval.suites import Data, Suite
 
 
@@ -43,7 +43,7 @@ def import_outputs(
     results.check_writable(settings.out)
     data = _data(paths, suite, settings)
     imported = importer(paths, data.examples)
-    model = Model(name or imported.model, None, "published", Published(form, imported))
+    model = named(form, imported, name)
     given = settings.metric_options or {}
     settings = replace(settings, metric_options={**imported.options, **given})
     return api.run_loaded(
@@ -55,6 +55,13 @@ def import_outputs(
         engine=EngineRecord.model_validate({"name": "published", "files": _files(imported)}),
         notes=imported.notes,
     )
+
+
+def named(form: str, imported: Imported, name: str | None) -> Model:
+    """The model of published outputs. Raises `UsageError` for a name from a file that cannot stand in a result."""
+    where = "--model" if name else f"the model's name in {imported.files[0]} (--model NAME gives another)"
+    said = parse(ModelRecord, {"name": name or imported.model, "kind": "published"}, where)
+    return Model(said.name, None, said.kind, Published(form, imported))
 
 
 def _data(paths: Sequence[Path], suite: Suite, settings: api.Settings) -> Data:

@@ -211,7 +211,13 @@ def load_table(path: Path, rows: int) -> Table | None:
     parse = arrow_json.ParseOptions(explicit_schema=schema(), unexpected_field_behavior="error")
     found, seen, rest = [], 0, b""
     with strict_json.open_bytes(path) as handle:
-        while more := handle.read(_BLOCK):
+        while True:
+            try:
+                more = handle.read(_BLOCK)
+            except strict_json.UNREADABLE:
+                return None
+            if not more:
+                break
             whole, newline, rest = (rest + more).rpartition(b"\n")
             if len(rest) > _BLOCK:
                 return None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
@@ -21,7 +22,12 @@ MAX_LINE = 64 * 2**20
 """Bytes in one line, or in one whole JSON document that is not line-based times sixteen."""
 MAX_DEPTH = 100
 """Lists and objects inside each other: what is made of a value is made by functions that call themselves for each."""
+MAX_GROWTH = 250
+"""Times its own size that a packed file may come to; rows of texts come to ten, and nothing beyond 1,032 can be."""
+UNREADABLE = (OSError, EOFError, zlib.error)
+"""What reading from `open_bytes` raises where the disk or the packing is at fault."""
 _BLOCK = 2**20
+_SMALL = 16 * 2**20
 
 
 def loads(text: str | bytes, where: str, *, constants: bool = False) -> Any:
@@ -86,13 +92,23 @@ def _whole(path: Path) -> bytes:
     content = bytearray()
     with open_bytes(path) as handle:
         try:
+            most = min(16 * MAX_LINE, _most(path))
             while block := handle.read(_BLOCK):
                 content += block
-                if len(content) > 16 * MAX_LINE:
-                    raise UsageError(f"{path}: larger than {16 * MAX_LINE >> 20} MiB")
-        except (OSError, EOFError) as fault:
+                if len(content) > most:
+                    raise UsageError(f"{path}: larger than {most >> 20} MiB{_unpacked(path)}")
+        except UNREADABLE as fault:
             raise UsageError(f"{path}: cannot be read: {fault}") from None
     return bytes(content)
+
+
+def _most(path: Path) -> int:
+    """Bytes that a file may hold: one of a few kilobytes could unpack to terabytes."""
+    return max(_SMALL, MAX_GROWTH * path.stat().st_size) if path.suffix == ".gz" else 2**63
+
+
+def _unpacked(path: Path) -> str:
+    return f" when it is unpacked, of {path.stat().st_size:,} bytes packed" if path.suffix == ".gz" else ""
 
 
 def read_lines(path: Path, *, constants: bool = False) -> Iterator[tuple[int, Any]]:
@@ -104,17 +120,20 @@ def read_lines(path: Path, *, constants: bool = False) -> Iterator[tuple[int, An
 def lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """(1-based number, bytes) for each line that is not blank, for callers that go on after a bad one."""
     with open_bytes(path) as handle:
-        number = 0
+        number, size, most = 0, 0, _most(path)
         while True:
             try:
                 line = handle.readline(MAX_LINE + 1)
-            except (OSError, EOFError) as fault:
+            except UNREADABLE as fault:
                 raise UsageError(f"{path} line {number + 1}: cannot be read: {fault}") from None
             if not line:
                 return
             number += 1
             if len(line) > MAX_LINE:
                 raise UsageError(f"{path} line {number}: longer than {MAX_LINE >> 20} MiB")
+            size += len(line)
+            if size > most:
+                raise UsageError(f"{path} line {number}: larger than {most >> 20} MiB{_unpacked(path)}")
             if line.strip():
                 yield number, line
 

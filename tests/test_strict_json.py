@@ -51,6 +51,29 @@ def test_a_torn_gzip_is_one_message(tmp_path):
         list(strict_json.read_lines(path))
 
 
+def test_a_gzip_with_a_bit_turned_is_one_message(tmp_path):
+    path = tmp_path / "a.jsonl.gz"
+    said = [(n, {"a": 1, "b": "some text"}) for n in (1, 2, 3)]
+    sound = gzip.compress(b'{"a": 1, "b": "some text"}\n' * 3, mtime=0)
+    for at in range(10, len(sound)):
+        path.write_bytes(sound[:at] + bytes([sound[at] ^ 4]) + sound[at + 1 :])
+        try:
+            assert list(strict_json.read_lines(path)) == said  # some bits say nothing
+        except UsageError as fault:
+            assert "a.jsonl.gz" in str(fault)  # noqa: PT017 - or this
+
+
+@pytest.mark.parametrize("text", [b"\n", b"[", b"1\n"])
+def test_a_small_gzip_that_unpacks_to_very_much_is_refused_on_the_way(tmp_path, text):
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(text * (20 * 2**20 // len(text))))
+    with pytest.raises(UsageError, match="larger than 16 MiB when it is unpacked"):
+        strict_json.read(path)
+    if text == b"\n":
+        with pytest.raises(UsageError, match="larger than 16 MiB when it is unpacked"):
+            list(strict_json.read_lines(path))
+
+
 def test_the_line_is_named(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"a": 1}\n{"a": 1, "a": 2}\n')
     with pytest.raises(UsageError, match=r"a\.jsonl line 2: key 'a' stands twice"):

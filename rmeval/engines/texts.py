@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from rmeval.engines.checkpoint import Checkpoint
 from rmeval.engines.encoding import Encoded
 from rmeval.engines.transformers import TransformersEngine
 from rmeval.engines.writing import Written
+from rmeval.errors import UsageError
 from rmeval.types import JSON, Finish, Plan, Reply, Request
 
 
@@ -38,6 +40,25 @@ class LaidOut:
         return Reply(reason=reason, n_tokens=n_tokens, truncated=len(self.ids) < n_tokens, attempts=attempts)
 
 
+def stated_ends(checkpoint: Checkpoint) -> tuple[int, ...]:
+    """The ids that end a text as `generation_config.json` says, none where there is no such file.
+
+    Raises `UsageError` where the file holds none that are ids.
+    """
+    from transformers import GenerationConfig
+
+    try:
+        said = GenerationConfig.from_pretrained(checkpoint.source, revision=checkpoint.revision).eos_token_id
+    except OSError:  # a checkpoint need not have one
+        return ()
+    except Exception as fault:  # noqa: BLE001 - what transformers makes of odd values has no common base
+        raise UsageError(f"model {checkpoint.source}: generation_config.json cannot be used: {fault}") from None
+    ends = () if said is None else tuple(said) if isinstance(said, list | tuple) else (said,)
+    if not all(type(token) is int for token in ends):
+        raise UsageError(f"model {checkpoint.source}: generation_config.json: eos_token_id must be ids, found {said!r}")
+    return ends
+
+
 class Texts(TransformersEngine):
     """The transformers engine without its weights: what it would read, and where."""
 
@@ -56,15 +77,7 @@ class Texts(TransformersEngine):
     @cached_property
     def stops(self) -> frozenset[int]:
         """The ids that end what a language model writes."""
-        from transformers import GenerationConfig
-
-        try:
-            said = GenerationConfig.from_pretrained(
-                self.checkpoint.source, revision=self.checkpoint.revision
-            ).eos_token_id
-        except OSError:  # a checkpoint need not have one
-            said = None
-        ends = {self.tokenizer.eos_token_id, self.encoder.turn_end, *(said if isinstance(said, list) else [said])}
+        ends = {self.tokenizer.eos_token_id, self.encoder.turn_end, *stated_ends(self.checkpoint)}
         return frozenset(int(token) for token in ends if token is not None)
 
     def said(self, row: LaidOut, ids: list[int], finish: Finish) -> Reply:

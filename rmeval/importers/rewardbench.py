@@ -36,7 +36,7 @@ def rewardbench(paths: Sequence[Path], examples: Sequence[Example]) -> Imported:
         if pair == (None, None) and row.values.get("results") is not None:
             shared.check_count(pair, one, row.place)
             credit = row.values["results"]
-            if credit not in _WINNER:
+            if isinstance(credit, list | dict) or credit not in _WINNER:
                 raise UsageError(f"{row.place}: results is {credit!r}, and only 1, 0 and 0.5 say which response won")
             found[one.id] = Recorded(verdicts=(Verdict((0, 1), _WINNER[credit]),))
             judged, halves = judged + 1, halves + (credit == 0.5)

@@ -40,7 +40,7 @@ def read_table(path: Path) -> Table:
     with strict_json.open_bytes(path) as handle:
         try:
             start = handle.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-        except (OSError, EOFError) as fault:
+        except strict_json.UNREADABLE as fault:
             raise UsageError(f"{path}: cannot be read: {fault}") from None
     if start == b"[":
         listed = strict_json.read_items(path, constants=True)

@@ -8,7 +8,6 @@ What this module does not know: what the columns mean, what becomes of the rows.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -24,6 +23,8 @@ from rmeval.readers.rows import SUFFIXES, Row, data_files, held, read_file
 
 _LOOK_AT = 50
 """Rows looked at to learn which columns a file has."""
+PATTERN_SECONDS = 1.0
+"""For one pattern of a card in one text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,7 @@ def _files_of(layout: Layout, files: list[Path], *, by_name: bool) -> list[Path]
     """The files that a layout would read, in the order of its globs; [] where it would read none."""
     if by_name:
         named = [file for glob in layout.files for file in files if file.resolve().match(glob)]
-        return [file for file in dict.fromkeys(named) if layout.path is None or re.search(layout.path, _posix(file))]
+        return [file for file in dict.fromkeys(named) if layout.path is None or _searched(layout.path, _posix(file))]
     if layout.path is not None:
         return []
     order = {(one.hub, one.config, split): n for n, (one, split) in enumerate(_places(layout))}
@@ -214,18 +215,36 @@ def _split_of(file: Path, splits: tuple[str, ...]) -> str | None:
 
 def _prepared(rows: Iterable[Row], layout: Layout, path: str, origin: Mapping[str, str]) -> Iterator[Row]:
     """Rows with the columns that a layout takes from origin, path and other columns, values in our spelling."""
-    found = re.search(layout.path, path) if layout.path else None
-    shared = {**origin, **(found.groupdict() if found else {})}
-    patterns = {column: re.compile(pattern) for column, pattern in layout.extract.items()}
+    shared = {**origin, **((_searched(layout.path, path) or {}) if layout.path else {})}
     for row in rows:
         values: dict[str, Any] = {**shared, **row.values}
-        for column, pattern in patterns.items():
-            if isinstance(values.get(column), str) and (part := pattern.search(values[column])):
-                values.update(part.groupdict())
+        for column, pattern in layout.extract.items():
+            if isinstance(values.get(column), str):
+                values |= _searched(pattern, values[column]) or {}
         for column, spelling in layout.values.items():
             if column in values:
                 values[column] = spelling.get(str(values[column]), values[column])
         yield Row(values, row.place)
+
+
+def _searched(pattern: str, text: str) -> dict[str, Any] | None:
+    """The named groups of a card's pattern in a text; None where it is not there.
+
+    `regex` finds what `re` does and can be told to stop: `(a+)+$` would take years over forty letters. Raises
+    `UsageError` where that happens.
+    """
+    import regex
+
+    try:
+        found = regex.search(pattern, text, timeout=PATTERN_SECONDS)
+    except TimeoutError:
+        raise UsageError(
+            f"the card's pattern {pattern[:60]!r} was not through with a text of {len(text)} characters after "
+            f"{PATTERN_SECONDS:g} s"
+        ) from None
+    except (regex.error, MemoryError, RecursionError) as fault:
+        raise UsageError(f"the card's pattern {pattern[:60]!r} cannot be used: {fault}") from None
+    return None if found is None else dict(found.groupdict())
 
 
 def _gathered(rows: Iterable[Row], layout: Layout, *, in_json: bool = False) -> Sequence[Row]:

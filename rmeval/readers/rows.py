@@ -1,6 +1,7 @@
 """Files -> rows: json, jsonl (both also as .gz), parquet and csv, each row with the place it came from.
 
-JSON is read by our own strict parser, which can name the line of a fault; parquet and csv go through `datasets`.
+JSON is read by our own strict parser, which can name the line of a fault. Parquet is read by pyarrow, a few thousand
+rows at a time; nothing of it is believed that its size contradicts.
 
 What this module does not know: the hub, suites, cards, what the columns mean.
 """
@@ -9,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import json
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -24,6 +24,8 @@ from rmeval.packed import packed
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz", ".ndjson.gz", ".parquet", ".csv")
 """Endings of the files that can hold rows."""
 
+_MAX_GROWTH, _SMALL = 1000, 64 * 2**20
+"""Times its own size that the rows of a parquet file may come to, beyond so many bytes."""
 MAX_FAULTS = 20
 """Faults named in one message; the rest is counted."""
 
@@ -75,7 +77,8 @@ def refuse(message: str, faults: list[str]) -> None:
     skipped = _skipped.get()
     if skipped is None:
         raise UsageError(message)
-    skipped += [fault for fault in faults if fault not in skipped]  # a file may be read once per layout
+    known = set(skipped)
+    skipped += [fault for fault in faults if fault not in known]  # a file may be read once per layout
 
 
 def data_files(path: Path) -> list[Path]:
@@ -94,9 +97,9 @@ def read_file(path: Path, name: str) -> Sequence[Row]:
     """
     lowered = path.name.lower()
     if lowered.endswith(".parquet"):
-        return _read_columns("parquet", path, name)
+        return _read_parquet(path, name)
     if lowered.endswith(".csv"):
-        return _read_columns("csv", path, name, **_csv_as_text(path, name))
+        return _read_csv(path, name)
     if lowered.endswith(SUFFIXES):
         return _read_json(path, name)
     raise UsageError(f"{path}: unknown kind of file. Rows are read from {', '.join(SUFFIXES)}")
@@ -106,7 +109,7 @@ def _read_json(path: Path, name: str) -> Sequence[Row]:
     with strict_json.open_bytes(path) as handle:
         try:
             start = handle.read(4096)
-        except (OSError, EOFError) as fault:
+        except strict_json.UNREADABLE as fault:
             raise UsageError(f"{path}: cannot be read: {fault}") from None
     if start.startswith(b"\xef\xbb\xbf"):
         raise UsageError(f"{path} line 1: starts with a byte-order mark; save the file as UTF-8 without it")
@@ -168,47 +171,60 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "null" if value is None else type(value).__name__)
 
 
-def _csv_as_text(path: Path, name: str) -> dict[str, Any]:
-    """Options that keep every cell as the text it is: ids keep their zeros, and `None` or `NA` stay words."""
-    from datasets import Features, Value
+def _read_csv(path: Path, name: str) -> Sequence[Row]:
+    """Every cell is the text it is: ids keep their zeros, and `None` or `NA` stay words."""
+    csv.field_size_limit(strict_json.MAX_LINE)
+    faults: list[str] = []
+    with path.open(encoding="utf-8-sig", newline="") as handle:
+        table = csv.reader(handle, strict=True)
+        try:
+            rows = held(_cells(table, name, faults))
+        except (OSError, UnicodeDecodeError, csv.Error) as fault:
+            line = table.line_num + (not isinstance(fault, csv.Error))
+            raise UsageError(f"{path} line {line}: cannot be read: {fault}") from None
+    if faults:
+        head = f"{path}: {len(faults)} bad rows; as many cells as columns are expected"
+        refuse(faults_message(head, faults), faults)
+    return rows
 
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            header = next(csv.reader(handle), [])
-    except (OSError, UnicodeDecodeError) as fault:
-        raise UsageError(f"{path} line 1: cannot be read: {fault}") from None
+
+def _cells(table: Any, name: str, faults: list[str]) -> Iterator[Row]:
+    header: list[str] = next(table, [])
     if len(set(header)) < len(header):
         raise UsageError(f"{name} line 1: a column name stands twice")
-    return {"features": Features({column: Value("string") for column in header}), "keep_default_na": False}
+    for number, cells in enumerate(filter(None, table), 1):
+        if len(cells) == len(header):
+            yield Row(dict(zip(header, cells, strict=True)), f"{name} row {number}")
+        else:
+            faults.append(f"{name} row {number}: {len(cells)} cells for {len(header)} columns")
 
 
-def _read_columns(kind: str, path: Path, name: str, **options: Any) -> list[Row]:
-    with tempfile.TemporaryDirectory(prefix="rmeval-") as cache, quiet_datasets():
-        from datasets import load_dataset
+def _read_parquet(path: Path, name: str) -> list[Row]:
+    from pyarrow import parquet
 
-        try:
-            table = load_dataset(kind, data_files=str(path), split="train", cache_dir=cache, **options)
-            return [Row(dict(values), f"{name} row {number}") for number, values in enumerate(table, 1)]
-        except Exception as fault:  # noqa: BLE001
-            # what `datasets` and pyarrow raise on a broken file has no common base
-            raise UsageError(f"{path}: not a readable {kind} file: {_last_cause(fault)}") from None
-
-
-def _last_cause(fault: BaseException) -> str:
-    while fault.__cause__ is not None:
-        fault = fault.__cause__
-    return " ".join(str(fault).split())[:300] or type(fault).__name__
-
-
-@contextmanager
-def quiet_datasets() -> Iterator[None]:
-    """`datasets` without its own progress bars: the run has one of its own."""
-    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    was_disabled = are_progress_bars_disabled()
-    disable_progress_bars()
     try:
-        yield
-    finally:
-        if not was_disabled:
-            enable_progress_bars()
+        with parquet.ParquetFile(path) as file:
+            return _rows_of(file, path, name)
+    except UsageError:
+        raise
+    except Exception as fault:  # noqa: BLE001
+        # what pyarrow raises on a broken file has no common base
+        said = " ".join(str(fault).split())[:300] or type(fault).__name__
+        raise UsageError(f"{path}: not a readable parquet file: {said}") from None
+
+
+def _rows_of(file: Any, path: Path, name: str) -> list[Row]:
+    size, spent = path.stat().st_size, 0
+    columns = file.schema_arrow.names
+    if len(set(columns)) < len(columns):
+        raise UsageError(f"{name}: a column name stands twice")
+    # a row takes a byte at least, a text that many rows share a thousandth: more is made to fill the memory
+    if file.metadata.num_rows > size:
+        raise UsageError(f"{path}: says it holds {file.metadata.num_rows} rows, in {size} bytes")
+    rows: list[Row] = []
+    for batch in file.iter_batches(batch_size=1024, use_threads=False):
+        spent += batch.nbytes
+        if spent > max(_SMALL, _MAX_GROWTH * size):
+            raise UsageError(f"{path}: more than {spent >> 20} MiB of rows in {size} bytes")
+        rows += [Row(values, f"{name} row {n}") for n, values in enumerate(batch.to_pylist(), len(rows) + 1)]
+    return rows

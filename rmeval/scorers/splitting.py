@@ -25,19 +25,21 @@ from typing import Literal
 Split = Literal["line", "paragraph", "sentence"]
 
 _PLAIN: dict[str, str] = {"line": r"\n+", "paragraph": r"\n\s*\n"}
-_MATHEMATICS = re.compile(
-    r"""\$\$.+?\$\$ | \\\[.+?\\\] | \\\(.+?\\\)
-      | \\begin\{(?P<name>[a-zA-Z]+\*?)\}.*?\\end\{(?P=name)\}
-      | \$(?![\s$])(?:\\.|[^$\\\n])*?(?<!\s)\$(?!\d)""",
+_OPENING = re.compile(
+    r"""\$\$ | \\\[ | \\\( | \\begin\{(?P<name>[a-zA-Z]+\*?)\}
+      | (?P<whole>\$(?![\s$])(?:\\.|[^$\\\n]){0,1000}?(?<!\s)\$(?!\d))""",
     re.DOTALL | re.VERBOSE,
 )
-_END = re.compile(r"""[.!?]+["'”’)\]}*_»]*(?=\s+[^\sa-z=+×÷*/<>^%,;:-])|[。！？]+[”’」』）]*|\n+""")
+_CLOSING = {"$$": "$$", r"\[": r"\]", r"\(": r"\)"}
+_END = re.compile(r"""(?<![.!?])[.!?]+["'”’)\]}*_»]*(?=\s+[^\sa-z=+×÷*/<>^%,;:-])|[。！？]+[”’」』）]*|\n+""")
 _ABBREVIATION = re.compile(
     r"(?<![\w.])(?:(?:e\.g|i\.e|cf|vs|approx|resp|viz|w\.r\.t|Dr|Mr|Mrs|Ms|Prof)\.(?P<any>)"
     r"|(?:Eqs?|Figs?|Secs?|Thm|Lem|Prop|Cor|Def|Ex|Nos?|pp?|ca)\.)$",
     re.IGNORECASE,
 )
 """The first never end a sentence, the others not before a number."""
+_LONGEST = 16
+"""Characters that an abbreviation and what stands before it have at most."""
 _ITEM = re.compile(r"[\s*_#>-]*(?:(?:step|case|part|claim)\s+)?\(?(?:\d+|[a-zA-Z]|[ivx]+)\)?\.[*_]*$", re.IGNORECASE)
 
 
@@ -54,11 +56,13 @@ def split(text: str, how: Split) -> tuple[str, ...]:
 
 
 def _sentences(text: str) -> list[str]:
-    closed = [found.span() for found in _MATHEMATICS.finditer(text)]
+    closed = _mathematics(text)
     pieces: list[str] = []
-    start = 0
+    start, at = 0, 0
     for found in _END.finditer(text):
-        if any(a <= found.start() < b for a, b in closed):
+        while at < len(closed) and closed[at][1] <= found.start():
+            at += 1
+        if at < len(closed) and closed[at][0] <= found.start():
             continue
         so_far = text[start : found.end()]
         if found[0].strip("*_") == "." and (
@@ -70,6 +74,27 @@ def _sentences(text: str) -> list[str]:
     return [*pieces, text[start:].strip()]
 
 
+def _mathematics(text: str) -> list[tuple[int, int]]:
+    """Where mathematics begins and ends, in order; what is never closed is none, and looked for once."""
+    found: list[tuple[int, int]] = []
+    at, never = 0, set()
+    while opening := _OPENING.search(text, at):
+        at = opening.start() + 1
+        if opening["whole"]:
+            end = opening.end()
+        else:
+            closing = _CLOSING.get(opening[0]) or rf"\end{{{opening['name']}}}"
+            between = 0 if opening["name"] else 1  # characters at least
+            place = -1 if closing in never else text.find(closing, opening.end() + between)
+            if place < 0:
+                never.add(closing)
+                continue
+            end = place + len(closing)
+        found.append((opening.start(), end))
+        at = end
+    return found
+
+
 def _abbreviated(so_far: str, rest: str) -> bool:
-    found = _ABBREVIATION.search(so_far)
+    found = _ABBREVIATION.search(so_far[-_LONGEST:])
     return found is not None and (found["any"] is not None or rest.lstrip()[:1].isdigit())

@@ -65,7 +65,9 @@ def load_backbone(
             output_loading_info=True,
             **({"attn_implementation": attn} if attn else {}),
         )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as fault:
+    except MemoryError:
+        raise
+    except Exception as fault:  # noqa: BLE001 - what transformers makes of a broken file has no common base
         raise _no_backbone(source, fault) from None
     missing = sorted(loading["missing_keys"])
     name = name_of(model)
@@ -90,7 +92,9 @@ def load_tokenizer(source: str, *, template: str | None = None) -> Any:
     quiet_transformers()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as fault:
+    except MemoryError:
+        raise
+    except Exception as fault:  # noqa: BLE001 - what transformers makes of a broken file has no common base
         raise _no_backbone(source, fault) from None
     if template is not None:
         use_template(tokenizer, template)

@@ -22,7 +22,7 @@ sys.path[:1] = [str(HERE), str(HERE.parent)]
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1")
 
 from fuzz_corpus import Case, line_of  # noqa: E402
-from fuzz_driving import run, smaller  # noqa: E402
+from fuzz_driving import run, run_in_forks, smaller  # noqa: E402
 from fuzz_parsers import TARGETS  # noqa: E402
 
 
@@ -42,7 +42,8 @@ def main() -> int:
     for target in TARGETS:
         if given.names and not any(name in target.name for name in given.names):
             continue
-        tally = run(target, given.cases, given.seed, given.seconds)
+        go = run_in_forks if target.forked else run
+        tally = go(target, given.cases, given.seed, given.seconds)
         print(
             f"| {target.name} | {tally.cases:,} | {tally.taken / tally.cases:.0%} | {tally.seconds:.0f} "
             f"| {tally.slowest * 1000:.0f} | {len(tally.found)} |",
@@ -52,7 +53,7 @@ def main() -> int:
             print(f"slowest of {target.name}: {tally.slowest_case[:200]!r}...", file=sys.stderr)
         for why, case in tally.found.items():
             faults += 1
-            small = smaller(target, case, why, 400)
+            small = case if why.startswith("killed") else smaller(target, case, why, 400)
             print(line_of(Case(target.name, why, small)), file=sys.stderr, flush=True)
     return 1 if faults else 0
 

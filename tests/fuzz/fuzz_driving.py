@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
+import pickle
 import random
 import signal
 import time
@@ -33,8 +35,8 @@ class Target:
     """A case, from a generator."""
     check: Callable[[str], bool]
     """Reads a case, True where it is taken. `AssertionError` and whatever else it raises is a fault."""
-    share: float = 1.0
-    """Of the cases of a run: less for what takes a hundred times as long, and whose parts are targets too."""
+    forked: bool = False
+    """Whether a long run makes its cases in processes of their own: what reads them is no Python, and may crash."""
 
 
 def attempt(call: Callable[..., Any], *given: Any, refuses: tuple[type[Exception], ...] = (UsageError,)) -> Any:
@@ -63,6 +65,24 @@ class Tally:
     slowest_case: str = ""
     found: dict[str, str] = field(default_factory=dict)
     """What went wrong, in short -> the shortest case of it."""
+
+    def seen(self, took: float, case: str) -> None:
+        """How long a case took."""
+        if took > self.slowest:
+            self.slowest, self.slowest_case = took, case
+
+    def add(self, why: str, case: str) -> None:
+        """A fault."""
+        if len(case) < len(self.found.get(why, case + " ")):
+            self.found[why] = case
+
+    def take(self, part: Tally) -> None:
+        """The cases of another run."""
+        self.cases += part.cases
+        self.taken += part.taken
+        self.seen(part.slowest, part.slowest_case)
+        for why, case in part.found.items():
+            self.add(why, case)
 
 
 def fault_of(target: Target, case: str) -> tuple[str, float, bool]:
@@ -93,28 +113,84 @@ def _place(fault: BaseException) -> str:
     return f"{frames[-1] if frames else '?'}{': ' if said else ''}{said[:80]}"
 
 
-def run(target: Target, cases: int, seed: int = 0, seconds: float = float("inf")) -> Tally:
-    """So many cases, or as many as fit into the seconds. What parsers say on stderr is not shown."""
+def run(
+    target: Target, cases: int | range, seed: int = 0, seconds: float = float("inf"), at: mmap.mmap | None = None
+) -> Tally:
+    """So many cases, or those of a range, or as many as fit into the seconds. What parsers say on stderr is not shown.
+
+    `at` is told the number of each case before it is read.
+    """
     tally = Tally()
     before = signal.signal(signal.SIGVTALRM, _broken_off)
     start = time.perf_counter()
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere, contextlib.redirect_stderr(nowhere):
-        for number in range(max(1, round(cases * target.share))):
-            case = target.make(random.Random(f"{target.name} {seed} {number}"))
+        for number in range(cases) if isinstance(cases, int) else cases:
+            if at is not None:
+                at[:8] = number.to_bytes(8, "little")
+            case = _case(target, seed, number)
             signal.setitimer(signal.ITIMER_VIRTUAL, HANGS)
             why, took, taken = fault_of(target, case)
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
             tally.cases += 1
             tally.taken += taken
-            if took > tally.slowest:
-                tally.slowest, tally.slowest_case = took, case
-            if why and len(case) < len(tally.found.get(why, case + " ")):
-                tally.found[why] = case
+            tally.seen(took, case)
+            if why:
+                tally.add(why, case)
             if time.perf_counter() - start > seconds:
                 break
     signal.signal(signal.SIGVTALRM, before)
     tally.seconds = time.perf_counter() - start
     return tally
+
+
+BATCH = 5000
+"""Cases that one process makes."""
+
+
+def run_in_forks(target: Target, cases: int, seed: int = 0, seconds: float = float("inf")) -> Tally:
+    """The same in processes of their own: a case that kills its process is a fault, and the run goes on after it."""
+    tally = Tally()
+    start = time.perf_counter()
+    left = [range(first, min(first + BATCH, cases)) for first in reversed(range(0, cases, BATCH))]
+    while left and time.perf_counter() - start < seconds:
+        part = left.pop()
+        made, killer, died = _forked(target, part, seed)
+        if made is not None:
+            tally.take(made)
+            continue
+        tally.cases += 1
+        tally.add(died, _case(target, seed, killer))
+        # what came before it is not known any more
+        left += [one for one in (range(killer + 1, part.stop), range(part.start, killer)) if one]
+    tally.seconds = time.perf_counter() - start
+    return tally
+
+
+def _case(target: Target, seed: int, number: int) -> str:
+    return target.make(random.Random(f"{target.name} {seed} {number}"))
+
+
+def _forked(target: Target, part: range, seed: int) -> tuple[Tally | None, int, str]:
+    """(what came of the cases, None where the process died; the case that it died of; how)."""
+    at = mmap.mmap(-1, 8)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        left = 1
+        try:
+            with os.fdopen(writing, "wb") as to_parent:
+                to_parent.write(pickle.dumps(run(target, part, seed, at=at)))
+            left = 0
+        finally:
+            os._exit(left)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as from_child:
+        said = from_child.read()
+    _, status = os.waitpid(child, 0)
+    if status == 0:
+        return pickle.loads(said), 0, ""
+    died = f"killed by {signal.Signals(os.WTERMSIG(status)).name}" if os.WIFSIGNALED(status) else "left"
+    return None, int.from_bytes(at[:8], "little"), died
 
 
 def _broken_off(*_: object) -> None:

@@ -18,6 +18,9 @@ from fuzz_files import folder, written
 from rmeval.engines import templates
 from rmeval.engines.checkpoint import Checkpoint
 from rmeval.engines.layers import Files
+from rmeval.engines.texts import stated_ends
+from rmeval.training.backbone import load_tokenizer
+from rmeval.training.templates import load_template
 
 CHATML = (
     "{% for m in messages %}{{ '<s>' if loop.first else '' }}<|im_start|>{{ m.role }} {{ m.content }}<|im_end|>"
@@ -67,6 +70,11 @@ def _template(case: str) -> bool:
         templates.SECONDS = before
     assert text is None or isinstance(text, str)
     return text is not None
+
+
+def _template_file(case: str) -> bool:
+    """The file that `--chat-template` names."""
+    return attempt(load_template, str(written(case, "given.jinja"))) is not REFUSED
 
 
 def _turns_case(draw: random.Random) -> str:
@@ -152,16 +160,33 @@ def _sound() -> Path:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import tiny
 
-    return tiny.classifier(folder() / "sound-model")
+    return tiny.classifier(folder() / "sound-model", num_hidden_layers=1, hidden_size=8, intermediate_size=16)
 
 
-_SPOILT = ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")
+_ENDS = {"eos_token_id": [3, 5], "bos_token_id": 2, "do_sample": True, "temperature": 0.7, "max_length": 20}
+
+
+@cache
+def _spoilt() -> Path:
+    """A copy of it, of which each case spoils one file."""
+    path = Path(shutil.copytree(_sound(), folder() / "spoilt-model"))
+    (path / "generation_config.json").write_text(json.dumps(_ENDS), encoding="utf-8")
+    _checkpoint(str(path))
+    return path
+
+
+@cache
+def _files() -> dict[str, bytes]:
+    """The sound files."""
+    return {path.name: path.read_bytes() for path in sorted(_spoilt().iterdir())}
 
 
 def _folder_case(draw: random.Random) -> str:
     _torch()
-    name = draw.choice(_SPOILT)
-    content = (_sound() / name).read_bytes()
+    name = draw.choice(list(_files()))
+    content = _files()[name]
+    if name == "chat_template.jinja":
+        return f"{name}\n{mutations.text(draw, content.decode(), JINJA)}"
     if name == "model.safetensors":
         size = struct.unpack("<Q", content[:8])[0]
         header = mutations.as_json(mutations.value(draw, json.loads(content[8 : 8 + size]), _WORDS))
@@ -169,31 +194,54 @@ def _folder_case(draw: random.Random) -> str:
         return (
             f"{name}\n{mutations.from_bytes(struct.pack('<Q', len(written_down)) + written_down + content[8 + size :])}"
         )
-    return f"{name}\n{mutations.as_json(mutations.value(draw, json.loads(content), ('llama', 'auto_map', 'x.X')))}"
+    case = mutations.as_json(mutations.value(draw, json.loads(content), ("llama", "auto_map", "x.X")))
+    return f"{name}\n{mutations.text(draw, case) if draw.random() < 0.1 else case}"
 
 
 def _folder(case: str) -> bool:
     name, _, content = case.partition("\n")
-    if name not in _SPOILT:
+    if name not in _files():
         return False
-    where = folder() / "spoilt-model"
-    shutil.copytree(_sound(), where, dirs_exist_ok=True)
-    (where / name).write_bytes(mutations.as_bytes(content))
-    checkpoint = attempt(Checkpoint, str(where))
+    path = _spoilt() / name
+    path.write_bytes(mutations.as_bytes(content))
+    try:
+        return _read(str(_spoilt()), name)
+    finally:
+        path.write_bytes(_files()[name])
+
+
+def _read(source: str, name: str) -> bool:
+    if name.startswith("tokenizer"):
+        attempt(load_tokenizer, source)  # a training reads it in its own way
+        return attempt(_checkpoint(source).tokenizer) is not REFUSED
+    if name == "generation_config.json":
+        return attempt(stated_ends, _checkpoint(source)) is not REFUSED
+    if name == "chat_template.jinja":
+        return attempt(_checkpoint(source).tokenizer) is not REFUSED
+    checkpoint = _checkpoint(source) if name == "model.safetensors" else attempt(Checkpoint, source)
     if checkpoint is REFUSED:
         return False
-    tokenizer = attempt(checkpoint.tokenizer)
-    if tokenizer is REFUSED:
-        return False
-    assert checkpoint.max_length(tokenizer) > 0
+    assert checkpoint.max_length(_tokenizer()) > 0
     assert isinstance(checkpoint.labels, tuple)
     return attempt(lambda: checkpoint.load(dtype="float32", device="cpu", attention=None)) is not REFUSED
 
 
+@cache
+def _checkpoint(source: str) -> Checkpoint:
+    """With the settings as they were before any was spoilt."""
+    return Checkpoint(source)
+
+
+@cache
+def _tokenizer() -> Any:
+    return Checkpoint(str(_sound())).tokenizer()
+
+
 TARGETS = (
-    Target("chat template", _template_case, _template, share=0.1),
+    Target("chat template", _template_case, _template),
+    Target("template of a training", _template_case, _template_file),
     Target("turns in a chat template", _turns_case, _turns),
     Target("header of safetensors", _weights_case, _weights),
     Target("index of safetensors", _index_case, _index),
-    Target("folder of a checkpoint", _folder_case, _folder, share=0.01),
+    Target("folder of a checkpoint", _folder_case, _folder),
 )

@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import fuzz_mutations as mutations
-from fuzz_driving import REFUSED, Target, attempt
+from fuzz_driving import MOST_MESSAGE, REFUSED, Target, attempt
 from fuzz_files import folder, written
 
 from rmeval import results, samples, strict_json
 from rmeval.environment import describe
 from rmeval.errors import LockHeld
+from rmeval.leaderboard.probed import read_probes
 from rmeval.leaderboard.submission import Declared, Submission, name_fault, open_submission, write_submission
+from rmeval.leaderboard.verified import read_verified, said
 from rmeval.leaderboard.verify import verify
 from rmeval.locks import locked
+from rmeval.metrics import calibration
 from rmeval.metrics.evaluate import evaluate
 from rmeval.metrics.plan import MetricPlan
 from rmeval.records import (
@@ -173,7 +176,11 @@ def _sent(case: str) -> bool:
     (where / "run-samples.jsonl.gz").write_bytes(packed)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     written(json.dumps({**_SENT, "result": "run.json", "result_sha256": digest}), "sent/submission.json")
-    found = verify(where)
+    before, calibration._DRAWS = calibration._DRAWS, 100  # of which most of the time would go into
+    try:
+        found = verify(where)
+    finally:
+        calibration._DRAWS = before
     assert found.accepted or all(fault.message for fault in found.faults)
     if not found.accepted:
         return False
@@ -254,11 +261,58 @@ def _lock(case: str) -> bool:
     return attempt(hold, refuses=(LockHeld,)) is not REFUSED
 
 
+_AUDITS = (
+    {
+        "schema": 1, "model": "acme/rm", "suite": "pairs", "result_sha256": SHA, "samples_sha256": SHA, "examples": 60,
+        "seed": 7, "compared": 120, "largest": 1e-6, "tolerance": 1e-4, "beyond": 0, "differs": [], "agrees": True,
+        "rmeval": "0.1.0",
+    },
+)  # fmt: skip
+_AUDITS += ({**_AUDITS[0], "largest": None, "differs": ["dtype"], "agrees": False, "beyond": 3},)
+
+
+def _audits_case(draw: random.Random) -> str:
+    lines = [mutations.as_json(mutations.value(draw, one, (*WORDS, *one))) for one in _AUDITS]
+    case = "\n".join(line.replace("\n", " ") for line in lines[: draw.choice((1, 1, 2))])
+    return mutations.text(draw, case, WORDS) if draw.random() < 0.2 else case
+
+
+def _audits(case: str) -> bool:
+    found = attempt(read_verified, written(case, "verified.jsonl"), None)
+    return found is not REFUSED and all(len(said(one)) < MOST_MESSAGE for one in found)
+
+
+_PROBES = (
+    {"probe": "calibration", "result": SHA, "notes": ["a note"], "model": "acme/rm", "suite": "pairs"},
+    {"probe": "bon", "results": {"a": SHA, "b": "x"}, "notes": []},
+    {"probe": "robustness", "model": "acme/rm", "suite": "pairs"},
+)
+
+
+def _probe_case(draw: random.Random) -> str:
+    case = mutations.as_json(mutations.value(draw, draw.choice(_PROBES), ("probe", "results", "notes", "acme/rm", SHA)))
+    return mutations.text(draw, case, WORDS) if draw.random() < 0.2 else case
+
+
+@cache
+def _known() -> tuple[Any, ...]:
+    return (results.read(_made()[0]),)
+
+
+def _probe(case: str) -> bool:
+    """What a probe left for the page of a result."""
+    path = written(case, "probe.json")
+    written("<svg/>", "probe.svg")
+    return attempt(read_probes, [path], _known()) is not REFUSED
+
+
 TARGETS = (
     Target("result file", _result_case, _result),
     Target("row of samples", _sample_case, _sample),
     Target("submission.json", _declared_case, _declared),
-    Target("submission, verified", _sent_case, _sent, share=0.1),
+    Target("submission, verified", _sent_case, _sent),
     Target("stored reply", _reply_case, _reply),
+    Target("verified.jsonl", _audits_case, _audits),
+    Target("probe of a result", _probe_case, _probe),
     Target("lock file", _lock_case, _lock),
 )

@@ -16,6 +16,8 @@ from fuzz_files import written
 from rmeval import strict_json
 from rmeval.content import content_folder
 from rmeval.plugins import READERS as READERS_BY_NAME
+from rmeval.policy import monte_carlo, rollouts
+from rmeval.policy.completions import prompts_of
 from rmeval.probes.pool import read_pool, to_json
 from rmeval.readers.layouts import _gathered, _prepared, from_path
 from rmeval.readers.responses import read_responses
@@ -189,6 +191,92 @@ def _trains(case: str, kind: str) -> bool:
     return True
 
 
+_STEP = {"completions": [{"text": "a", "rating": 1}, {"text": "b", "rating": -1}], "chosen_completion": 0}
+OTHERS: dict[str, tuple[Any, ...]] = {
+    "pairs": (
+        {"prompt": "Hi", "completions": ["4", "5"], "rewards": [0.5, 1]},
+        {"prompt": "Hi", "response": "4", "rating": 3},
+        {"prompt": "Hi", "response": "5", "rating": 1},
+        {"prompt": "Hi", "answers": [{"answer": "4", "rank": 1}, {"answer": "5", "rank": 2}]},
+    ),
+    "outcomes": (
+        {"prompt": "Hi", "completion": "4", "label": True},
+        {
+            "question": "Hi",
+            "6b_finetuning": {"is_correct": True, "solution": "4"},
+            "175b_verification": {"is_correct": False, "solution": "5"},
+        },
+    ),
+    "steps": (
+        {"prompt": "Hi", "completions": ["a", "b"], "labels": [True, False]},
+        {"question": {"problem": "Hi"}, "label": {"steps": [_STEP, {**_STEP, "human_completion": None}]}},
+        {
+            "input": "Hi Step 1: a \u043a\u0438\nStep 2: b \u043a\u0438",
+            "label": "Hi Step 1: a +\nStep 2: b -",
+            "task": "x",
+        },
+        {"problem": "Hi", "steps": ["a", "b"], "label": 1},
+        {"input": "Hi", "steps": ["a", "b"], "mistake_index": None},
+        {"modified_question": "Hi", "modified_process": ["a", "b"], "error_steps": [2], "idx": 3},
+        {
+            "Question_UUID": "u",
+            "Sampled_Model": "m",
+            "Question": "Hi",
+            "Options": ["A"],
+            "Model_Solution_Steps": ["Step 1: a", "Step 2: b"],
+            "Model_Solution_Correctness": "incorrect",
+            "Model_Solution_First_Error_Step": 2,
+        },
+    ),
+    "dialogues": ({"prompt": _TURNS, "completion": [{"role": "assistant", "content": "4"}]},),
+}
+"""Rows of other projects, by the kind of training that adapts them."""
+
+
+def _others_case(draw: random.Random) -> str:
+    kind = draw.choice(("pairs", "outcomes", "steps", "steps", "steps", "dialogues"))
+    row = draw.choice(OTHERS[kind])
+    words = (*WORDS, *row)
+    return f"{kind}\n{_jsonl(draw, (row, row), words)}"
+
+
+def _others(case: str) -> bool:
+    kind, _, content = case.partition("\n")
+    return kind in OTHERS and _trains(content, kind)
+
+
+_COUNTED = (
+    {"prompt": "Hi", "steps": ["a", "b"], "counts": [[3, 4], None]},
+    {"prompt": "Hi", "steps": ["a", "b"], "mc": [[0, 4], [1, 1]]},
+    {"prompt": "Hi", "steps": ["a"], "answer": "4", "counts": [[1, 2]]},
+)
+
+
+def _counted(case: str) -> bool:
+    """Counts of rollouts, as `rmeval label mc` takes them."""
+    path = written(case, "counted.jsonl")
+    rows = attempt(monte_carlo.read_rows, path)
+    if rows is REFUSED:
+        return False
+    attempt(rollouts.problems, rows, path.name)
+    labelled = attempt(monte_carlo.label_rows, rows, path, "soft")
+    if labelled is REFUSED:
+        return False
+    out = path.with_name("labelled.jsonl")
+    monte_carlo.write(labelled, out)
+    assert monte_carlo.summary(labelled)["rows"] == len(labelled)
+    assert attempt(partial(training.read_steps, soft=True), out) is not REFUSED, "labels that no training takes"
+    return True
+
+
+_PROMPTS = ({"prompt": "Hi", "id": 1, "answer": "#### 4"}, {"prompt": _TURNS}, {"prompt": "Who?", "answer": 4.5})
+
+
+def _asked(case: str) -> bool:
+    found = attempt(prompts_of, str(written(case, "prompts.jsonl")))
+    return found is not REFUSED and all(one.prompt for one in found)
+
+
 # --- files of our own ------------------------------------------------------------------------------------------------
 
 _RESPONSES = (
@@ -270,6 +358,9 @@ TARGETS = (
         Target(f"training rows: {kind}", _made_of(TRAINING[kind][1], WORDS), partial(_trains, kind=kind))
         for kind in TRAINING
     ),
+    Target("training rows of others", _others_case, _others),
+    Target("rollouts that are counted", _made_of(_COUNTED, (*WORDS, "counts", "mc", "answer")), _counted),
+    Target("prompts to complete", _made_of(_PROMPTS, (*WORDS, "answer", "\\boxed{", "####")), _asked),
     Target("file of rows", _file_case, _file),
     Target("rows to score", _made_of(_RESPONSES), _scored),
     Target("pool file", _made_of(_POOL), _pool),

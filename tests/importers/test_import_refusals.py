@@ -15,6 +15,7 @@ from rmeval.importers.rewardbench2 import rewardbench2
 from rmeval.importers.rewardmath import rewardmath
 from rmeval.importers.rm_bench import rm_bench
 from rmeval.importers.rmb import rmb
+from rmeval.published import named
 from rmeval.suites import load_suite
 
 
@@ -35,6 +36,22 @@ def test_an_unknown_example_is_named_with_the_near_miss(tmp_path):
     rows[3]["pair_id"] = "00000000-0000-0000-0000-00000000000x"
     said = refusal(judgebench, shapes.write_lines(tmp_path / "o.jsonl", rows), shapes.examples("judgebench"))
     assert "o.jsonl line 4: the suite has no example '00000000-0000-0000-0000-00000000000x'. Did you mean" in said
+
+
+def test_a_winner_of_another_type_is_refused(tmp_path):
+    judged = [{k: v for k, v in row.items() if "scores" not in k} for row in shapes.rewardbench_rows()]
+    for odd in ([1], {"a": 1}, "1"):
+        file = shapes.write(tmp_path / "a.json", [{**row, "results": odd} for row in judged])
+        assert "only 1, 0 and 0.5 say which" in refusal(rewardbench, file, shapes.examples("reward-bench"))
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "half \ud800", "long" * 100])
+def test_a_name_that_cannot_stand_in_a_result_is_refused(tmp_path, name):
+    file = shapes.write(tmp_path / "a.json", shapes.columns(shapes.rewardbench_rows(), model=name))
+    found = rewardbench([file], shapes.examples("reward-bench"))
+    with pytest.raises(UsageError, match="--model NAME gives another"):
+        named("rewardbench", found, None)
+    assert named("rewardbench", found, "mine").name == "mine"
 
 
 def test_an_example_twice_is_refused(tmp_path):

@@ -97,6 +97,16 @@ def test_parts_of_columns_become_columns_and_values_are_renamed(tmp_path):
     assert [row.values["subset"] for row in from_path(path, card(layout)).rows] == ["MMLU", "math"]
 
 
+@pytest.mark.parametrize("key", ["extract", "path"])
+def test_a_pattern_that_would_search_for_years_is_given_up(tmp_path, key, monkeypatch):
+    monkeypatch.setattr("rmeval.readers.layouts.PATTERN_SECONDS", 0.05)
+    pattern = "(?P<x>(a|aa)+)$"
+    layout = {"name": "rows", "extract": {"source": pattern}} if key == "extract" else {"name": "rows", "path": pattern}
+    path = write(tmp_path / ("a" * 60) / "x.jsonl", [{**ROW, "source": "a" * 60 + "b"}])
+    with pytest.raises(UsageError, match="was not through with a text of"):
+        from_path(path, card({**layout, "files": ["*.jsonl"]}))
+
+
 def test_neighbouring_rows_are_gathered_into_one_with_lists(tmp_path):
     rows = [
         {"problem": n, "prompt": f"q{n}", "subset": "s", "chosen": c, "rejected": "r"}

@@ -9,7 +9,7 @@ import json
 import pytest
 
 from rmeval.errors import UsageError
-from rmeval.readers.rows import data_files, faults_message, read_file
+from rmeval.readers.rows import data_files, faults_message, read_file, skipping
 
 ROWS = [
     {"id": "007", "prompt": "What is NA?", "chosen": "None", "rejected": "zwei\nZeilen, ä"},
@@ -125,6 +125,45 @@ def test_files_that_are_not_what_they_are_called_give_one_line(tmp_path, name):
     with pytest.raises(UsageError, match=name) as caught:
         read_file(write(tmp_path / name, b"\x00\xff" * 40), name)
     assert "\n" not in str(caught.value)
+
+
+def test_csv_rows_of_another_width_are_named(tmp_path):
+    path = write(tmp_path / "a.csv", b'id,prompt\n1,"two\nlines"\n2\n\n3,a,b\n')
+    with pytest.raises(UsageError, match="2 bad rows") as caught:
+        read_file(path, "a.csv")
+    assert "a.csv row 2: 1 cells for 2 columns" in str(caught.value)
+    assert "a.csv row 3: 3 cells for 2 columns" in str(caught.value)
+    with skipping() as skipped:
+        assert [dict(row.values) for row in read_file(path, "a.csv")] == [{"id": "1", "prompt": "two\nlines"}]
+    assert len(skipped) == 2
+
+
+@pytest.mark.parametrize("end", [b'"a', b'"a"b,c'])
+def test_csv_quotes_that_do_not_close_are_refused(tmp_path, end):
+    with pytest.raises(UsageError, match=r"a\.csv line 2"):
+        read_file(write(tmp_path / "a.csv", b"id,prompt\n" + end), "a.csv")
+
+
+def test_a_column_twice_is_refused(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table([pa.array(["a"]), pa.array(["b"])], names=["id", "id"]), tmp_path / "a.parquet")
+    write(tmp_path / "a.csv", b"id,id\na,b\n")
+    for name in ("a.parquet", "a.csv"):
+        with pytest.raises(UsageError, match="a column name stands twice"):
+            read_file(tmp_path / name, name)
+
+
+@pytest.mark.parametrize(("text", "rows", "said"), [("a", 10**6, "says it holds 1000000 rows"), ("a" * 2**20, 200, "of rows in")])  # fmt: skip
+def test_a_small_parquet_that_unpacks_to_very_much_is_refused(tmp_path, text, rows, said):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array([text]))
+    pq.write_table(pa.table({"prompt": column.cast(pa.string())}), tmp_path / "a.parquet", compression="zstd")
+    with pytest.raises(UsageError, match=said):
+        read_file(tmp_path / "a.parquet", "a.parquet")
 
 
 def test_unknown_endings_are_refused_with_the_known_ones(tmp_path):
