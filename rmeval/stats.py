@@ -264,7 +264,6 @@ def sign_flips(differences: ArrayLike, clusters: Sequence[Hashable], *, flips: i
     moving, squares = (sums != 0).sum(axis=0), np.square(sums).sum(axis=0)
     observed = np.abs(sums.sum(axis=0))
     p: Floats = 2 * np.exp(-np.square(observed) / (2 * np.where(squares > 0, squares, 1.0)))
-    p[moving == 0] = 1.0
     open_ = np.flatnonzero((p >= 1 / (1 + flips)) & (moving > 16))
     for column in np.flatnonzero(moving <= 16):
         p[column] = sign_flip(d[:, column], clusters)
@@ -329,7 +328,7 @@ def benjamini_hochberg(p: ArrayLike) -> Floats:
     x = np.asarray(p, dtype=np.float64)
     order = np.argsort(x, kind="stable")
     stepped = np.minimum.accumulate((x[order] * x.size / np.arange(1, x.size + 1))[::-1])[::-1] if x.size else x
-    return _put_back(np.minimum(stepped, 1.0), order)
+    return _put_back(stepped, order)
 
 
 def _put_back(ordered: Floats, order: Ints) -> Floats:

@@ -117,3 +117,46 @@ def test_errors_of_pairs_that_move_together_are_those_of_their_differences():
     assert stats.paired_errors(boot) == pytest.approx(exact, rel=1e-9)
     assert stats.paired_errors(boot[:2])[0, 3] == pytest.approx((boot[:2, 0] - boot[:2, 3]).std(ddof=1))
     assert stats.paired_errors(boot[:1]).tolist() == np.zeros((4, 4)).tolist()
+
+
+def test_two_clusters_have_an_error():
+    assert stats.clustered_se([1.0, 0.0, 1.0, 1.0], "aabb") == pytest.approx(0.25)  # means of 0.5 and 1
+    assert stats.clustered_se([1.0, 0.0], "ab") == stats.iid_se([1.0, 0.0]) == 0.5
+
+
+def test_seventeen_clusters_are_too_many_to_enumerate():
+    """Above what flips resolve they are flipped; below, the bound in closed form is the p."""
+    sums = np.concatenate([np.ones(12), -np.ones(5)])
+    for flips in (100, 12_000):
+        mixed = stats.sign_flips(sums[:, None], range(17), flips=flips)[0] * (1 + flips)
+        assert mixed == pytest.approx(round(mixed), abs=1e-9)
+    bound = 2 * np.exp(-17 / 2)
+    assert stats.sign_flips(np.ones((17, 1)), range(17), flips=1000)[0] == pytest.approx(bound, rel=1e-12)
+    # 20 clusters: the bound, 9.08e-5, lies above 1 / 12001 and below 2 / 12001
+    flipped = stats.sign_flips(np.ones((20, 1)), range(20), flips=12_000)[0] * 12_001
+    assert flipped == pytest.approx(round(flipped), abs=1e-9)
+    assert stats.sign_flips(np.ones((20, 1)), range(20), flips=10_000)[0] == pytest.approx(2 * np.exp(-10), rel=1e-12)
+
+
+def test_there_are_ten_thousand_flips_unless_said():
+    d = np.random.default_rng(4).normal(size=(40, 1)) + 0.1
+    for found in (stats.sign_flip(d[:, 0]), stats.sign_flips(d, range(40))[0]):
+        assert found > 0.1
+        assert found * 10_001 == pytest.approx(round(found * 10_001), abs=1e-6)
+
+
+def test_sums_that_are_not_exact_are_taken_in_one_order():
+    """Numbers that are no multiples of 2^-20, and multiples whose sums pass 2^53: a BLAS adds in an order of its own."""
+    draw = np.random.default_rng(0)
+    times = draw.integers(0, 4, size=(30, 3000)).astype(float)
+    large = draw.integers(0, 2**20, size=(3000, 2)) * 2.0**-20 + 2.0**32
+    large[0] = 0.0
+    for part in (draw.random((3000, 2)), large):
+        assert (stats._weighed(times, part) == np.einsum("rc,cl->rl", times, part)).all()
+
+
+def test_a_pair_that_never_moves_against_each_other_has_no_part_in_the_critical_value():
+    common = np.linspace(0.0, 1.0, 50)[:, None]
+    found = stats.rank_sets([0.6, 0.5], common + np.array([[0.4, 0.1]]))
+    assert found.critical == pytest.approx(0.0)
+    assert (found.best, found.worst) == ((1, 2), (1, 2))

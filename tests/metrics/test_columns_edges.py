@@ -158,7 +158,10 @@ def test_a_table_in_another_order_is_another_table():
     turned = found.take(np.array([2, 1, 0, 3, 4, 5, 6, 7, 8]))  # most stand where they stood
     assert [j.id for j in turned.by_id()] == sorted(j.id for j in rows)
     assert list(turned.clusters[np.arange(9)]) == [j.cluster for j in turned]
-    assert found.clusters.codes is found.prompts or (found.clusters.codes == found.prompts).all()
+    moved = found.take(np.roll(np.arange(9), 1))  # none stands where it stood
+    assert list(moved.clusters[np.arange(9)]) == [j.cluster for j in moved]
+    assert found.clusters is found.take(np.arange(9)).clusters  # no copy
+    assert found.clusters.codes.tolist() == found.prompts.tolist()
     assert turned.prompts.tolist() == found.prompts[[2, 1, 0, 3, 4, 5, 6, 7, 8]].tolist()
 
 
