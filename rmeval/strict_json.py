@@ -24,6 +24,8 @@ MAX_DEPTH = 100
 """Lists and objects inside each other: what is made of a value is made by functions that call themselves for each."""
 MAX_GROWTH = 250
 """Times its own size that a packed file may come to; rows of texts come to ten, and nothing beyond 1,032 can be."""
+MAX_BLANK = 100_000
+"""Blank lines in one file."""
 UNREADABLE = (OSError, EOFError, zlib.error)
 """What reading from `open_bytes` raises where the disk or the packing is at fault."""
 _BLOCK = 2**20
@@ -120,7 +122,7 @@ def read_lines(path: Path, *, constants: bool = False) -> Iterator[tuple[int, An
 def lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """(1-based number, bytes) for each line that is not blank, for callers that go on after a bad one."""
     with open_bytes(path) as handle:
-        number, size, most = 0, 0, _most(path)
+        number, size, blank, most = 0, 0, 0, _most(path)
         while True:
             try:
                 line = handle.readline(MAX_LINE + 1)
@@ -136,6 +138,8 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 raise UsageError(f"{path} line {number}: larger than {most >> 20} MiB{_unpacked(path)}")
             if line.strip():
                 yield number, line
+            elif (blank := blank + 1) > MAX_BLANK:
+                raise UsageError(f"{path} line {number}: more than {MAX_BLANK} blank lines")
 
 
 def read_items(path: Path, *, constants: bool = False) -> Iterator[tuple[int, Any]]:

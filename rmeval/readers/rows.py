@@ -26,6 +26,8 @@ SUFFIXES = (".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz", ".ndjson.gz",
 
 _MAX_GROWTH, _SMALL = 1000, 64 * 2**20
 """Times its own size that the rows of a parquet file may come to, beyond so many bytes."""
+MAX_BAD = 10_000
+"""Bad rows of one file after which it is none of rows, whether or not they are to be left out."""
 MAX_FAULTS = 20
 """Faults named in one message; the rest is counted."""
 
@@ -131,9 +133,9 @@ def _sound(values: Iterable[tuple[int, Any]], path: Path, name: str, faults: lis
     """Rows of the values that are objects of text; what is wrong with others goes to `faults`."""
     for line, value in values:
         if not isinstance(value, dict):
-            faults.append(f"{path} line {line}: an object is expected, found {_kind(value)}")
+            _note(faults, f"{path} line {line}: an object is expected, found {_kind(value)}")
         elif not _is_unicode(value):
-            faults.append(f"{path} line {line}: holds half of a surrogate pair, which is no character")
+            _note(faults, f"{path} line {line}: holds half of a surrogate pair, which is no character")
         else:
             yield Row(value, f"{name} line {line}")
 
@@ -155,7 +157,13 @@ def _lines(path: Path, faults: list[str]) -> Iterator[tuple[int, Any]]:
         try:
             yield number, strict_json.loads(line, f"{path} line {number}")
         except UsageError as fault:
-            faults.append(str(fault))
+            _note(faults, str(fault))
+
+
+def _note(faults: list[str], fault: str) -> None:
+    faults.append(fault)
+    if len(faults) > MAX_BAD:
+        raise UsageError(faults_message(f"more than {MAX_BAD} bad rows: no file of rows", faults))
 
 
 def _is_unicode(value: Any) -> bool:
@@ -196,7 +204,7 @@ def _cells(table: Any, name: str, faults: list[str]) -> Iterator[Row]:
         if len(cells) == len(header):
             yield Row(dict(zip(header, cells, strict=True)), f"{name} row {number}")
         else:
-            faults.append(f"{name} row {number}: {len(cells)} cells for {len(header)} columns")
+            _note(faults, f"{name} row {number}: {len(cells)} cells for {len(header)} columns")
 
 
 def _read_parquet(path: Path, name: str) -> list[Row]:

@@ -120,6 +120,13 @@ def test_all_bad_lines_are_named_at_once_and_the_rest_counted(tmp_path):
     assert message.endswith("... and 5 more")
 
 
+@pytest.mark.parametrize("line", [b"1\n", b"oops\n", b'{"a": "\\ud800"}\n'])
+def test_what_has_no_end_of_bad_lines_is_given_up(tmp_path, line):
+    path = write(tmp_path / "rows.jsonl", b'{"a": 1}\n' + line * 11_000)
+    with pytest.raises(UsageError, match="more than 10000 bad rows: no file of rows"), skipping():
+        read_file(path, "rows.jsonl")
+
+
 @pytest.mark.parametrize("name", ["a.parquet", "a.jsonl.gz", "a.csv"])
 def test_files_that_are_not_what_they_are_called_give_one_line(tmp_path, name):
     with pytest.raises(UsageError, match=name) as caught:
