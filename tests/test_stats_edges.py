@@ -122,20 +122,24 @@ def test_errors_of_pairs_that_move_together_are_those_of_their_differences():
 def test_two_clusters_have_an_error():
     assert stats.clustered_se([1.0, 0.0, 1.0, 1.0], "aabb") == pytest.approx(0.25)  # means of 0.5 and 1
     assert stats.clustered_se([1.0, 0.0], "ab") == stats.iid_se([1.0, 0.0]) == 0.5
+    assert np.isnan(stats.iid_se([1.0]))
 
 
 def test_seventeen_clusters_are_too_many_to_enumerate():
     """Above what flips resolve they are flipped; below, the bound in closed form is the p."""
     sums = np.concatenate([np.ones(12), -np.ones(5)])
     for flips in (100, 12_000):
-        mixed = stats.sign_flips(sums[:, None], range(17), flips=flips)[0] * (1 + flips)
-        assert mixed == pytest.approx(round(mixed), abs=1e-9)
+        for p in (stats.sign_flips(sums[:, None], range(17), flips=flips)[0], stats.sign_flip(sums, flips=flips)):
+            assert p * (1 + flips) == pytest.approx(round(p * (1 + flips)), abs=1e-9)
     bound = 2 * np.exp(-17 / 2)
     assert stats.sign_flips(np.ones((17, 1)), range(17), flips=1000)[0] == pytest.approx(bound, rel=1e-12)
-    # 20 clusters: the bound, 9.08e-5, lies above 1 / 12001 and below 2 / 12001
-    flipped = stats.sign_flips(np.ones((20, 1)), range(20), flips=12_000)[0] * 12_001
-    assert flipped == pytest.approx(round(flipped), abs=1e-9)
-    assert stats.sign_flips(np.ones((20, 1)), range(20), flips=10_000)[0] == pytest.approx(2 * np.exp(-10), rel=1e-12)
+    # of 20 clusters the bound, 2 exp(-10), lies below 1 / 11013 and above 1 / 11014
+    for flips in (11_013, 12_000):
+        flipped = stats.sign_flips(np.ones((20, 1)), range(20), flips=flips)[0] * (1 + flips)
+        assert flipped == pytest.approx(round(flipped), abs=1e-9)
+    for flips in (10_000, 11_012):
+        found = stats.sign_flips(np.ones((20, 1)), range(20), flips=flips)[0]
+        assert found == pytest.approx(2 * np.exp(-10), rel=1e-12)
 
 
 def test_there_are_ten_thousand_flips_unless_said():
@@ -151,7 +155,8 @@ def test_sums_that_are_not_exact_are_taken_in_one_order():
     times = draw.integers(0, 4, size=(30, 3000)).astype(float)
     large = draw.integers(0, 2**20, size=(3000, 2)) * 2.0**-20 + 2.0**32
     large[0] = 0.0
-    for part in (draw.random((3000, 2)), large):
+    thirds = draw.integers(0, 4, size=(3000, 2)) / 3
+    for part in (draw.random((3000, 2)), large, thirds):
         assert (stats._weighed(times, part) == np.einsum("rc,cl->rl", times, part)).all()
 
 
@@ -160,3 +165,16 @@ def test_a_pair_that_never_moves_against_each_other_has_no_part_in_the_critical_
     found = stats.rank_sets([0.6, 0.5], common + np.array([[0.4, 0.1]]))
     assert found.critical == pytest.approx(0.0)
     assert (found.best, found.worst) == ((1, 2), (1, 2))
+
+
+def test_an_interval_of_a_proportion_never_passes_its_ends_by_rounding():
+    for n in range(1, 60):
+        for critical in (1.959963984540054, 2.0, 12.706):
+            assert stats.wilson(0.0, n, critical)[0] == 0.0
+            assert stats.wilson(1.0, n, critical)[1] == 1.0
+
+
+def test_an_even_split_has_a_mid_p_below_one():
+    assert stats.mcnemar(3, 3) == 1.0
+    assert stats.mcnemar_mid_p(3, 3) == pytest.approx(1 - 20 / 64)
+    assert stats.mcnemar_mid_p(1, 0) == pytest.approx(0.5)
