@@ -14,13 +14,13 @@ import fuzz_wire as wire
 from fuzz_driving import Target
 
 TARGETS: tuple[Target, ...] = (
+    *models.TARGETS,
+    *results.TARGETS,
+    *tables.TARGETS,
+    *texts.TARGETS,
+    *imports.TARGETS,
     *cards.TARGETS,
     *rows.TARGETS,
-    *tables.TARGETS,
-    *imports.TARGETS,
-    *judges.TARGETS,
-    *texts.TARGETS,
-    *results.TARGETS,
     *wire.TARGETS,
-    *models.TARGETS,
+    *judges.TARGETS,
 )
