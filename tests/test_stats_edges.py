@@ -91,6 +91,7 @@ def test_rank_sets_are_those_of_all_pairs_one_by_one(monkeypatch, k, close):
     draw = np.random.default_rng(k)
     theta = np.round(draw.normal(size=k), 1)
     boot = theta + draw.normal(size=(301, k)) * draw.uniform(0.05, 0.3, size=k)
+    boot[0] = theta + 3 * np.arange(k)  # the largest of all is the first
     found = stats.rank_sets(theta, boot)
     pairs = [(i, j) for i in range(k) for j in range(k) if i != j]
     error = {(i, j): (boot[:, i] - boot[:, j]).std(ddof=1) for i, j in pairs}
@@ -155,8 +156,8 @@ def test_sums_that_are_not_exact_are_taken_in_one_order():
     times = draw.integers(0, 4, size=(30, 3000)).astype(float)
     large = draw.integers(0, 2**20, size=(3000, 2)) * 2.0**-20 + 2.0**32
     large[0] = 0.0
-    thirds = draw.integers(0, 4, size=(3000, 2)) / 3
-    for part in (draw.random((3000, 2)), large, thirds):
+    shares = draw.integers(0, 8, size=(3000, 2))
+    for part in (draw.random((3000, 2)), large, shares / 3, shares / 10):
         assert (stats._weighed(times, part) == np.einsum("rc,cl->rl", times, part)).all()
 
 
@@ -178,3 +179,24 @@ def test_an_even_split_has_a_mid_p_below_one():
     assert stats.mcnemar(3, 3) == 1.0
     assert stats.mcnemar_mid_p(3, 3) == pytest.approx(1 - 20 / 64)
     assert stats.mcnemar_mid_p(1, 0) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e6])
+def test_p_values_know_no_unit(scale):
+    draw = np.random.default_rng(5)
+    d = np.concatenate([draw.normal(size=(40, 2)) + 0.2, np.ones((40, 1)), draw.integers(-1, 2, size=(40, 1))], axis=1)
+    d[20:, 2] = 0.0  # of 20 clusters, and beyond what flips resolve
+    assert stats.sign_flips(scale * d, range(40)) == pytest.approx(stats.sign_flips(d, range(40)), rel=1e-12)
+    assert stats.sign_flip(scale * d[:, 3]) == stats.sign_flip(d[:, 3])
+
+
+def test_strata_of_clusters_that_touch_different_columns():
+    counts = np.array([[1.0, 0.0]] * 300 + [[1.0, 1.0]] * 300)
+    means = stats.cluster_bootstrap(counts * [0.25, 0.75], counts, ["all"] * 600, replicates=20)
+    assert means == pytest.approx(np.tile([0.25, 0.75], (20, 1)))
+
+
+def test_values_beyond_either_bound_are_refused():
+    for odd in ([-1.0, 0.5, 0.5], [0.5, 1.5, 0.5]):
+        with pytest.raises(ValueError, match="outside the bounds"):
+            stats.mean_interval(odd)
