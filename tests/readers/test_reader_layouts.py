@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 from pathlib import Path
 
 import pytest
 
-from rmeval.cards import SuiteCard
+from rmeval.cards import SuiteCard, read_card
+from rmeval.content import content_folder
 from rmeval.errors import UsageError
-from rmeval.readers.layouts import from_hub, from_path
+from rmeval.readers.layouts import _searched, from_hub, from_path
 
 ROW = {"id": 1, "prompt": "q", "chosen": "a", "rejected": "b"}
 
@@ -105,6 +108,35 @@ def test_a_pattern_that_would_search_for_years_is_given_up(tmp_path, key, monkey
     path = write(tmp_path / ("a" * 60) / "x.jsonl", [{**ROW, "source": "a" * 60 + "b"}])
     with pytest.raises(UsageError, match="was not through with a text of"):
         from_path(path, card({**layout, "files": ["*.jsonl"]}))
+
+
+def test_patterns_of_our_cards_find_what_the_standard_library_finds():
+    draw = random.Random(1)
+    patterns = set()
+    texts = {"/data/chat_filtered.json", "/a/harmless-base/test.jsonl", "/LLMBar/Adversarial/GPTInst/dataset.json"}
+    for file in sorted(content_folder("suites").glob("*/card.toml")):
+        layouts = read_card(file, SuiteCard).layouts
+        patterns |= {one for layout in layouts for one in (layout.path, *layout.extract.values()) if one}
+        columns = {column for layout in layouts for column in layout.extract}
+        texts |= {f"/{file.parent.name}/{name}" for layout in layouts for name in layout.files}
+        rows = (file.parent / "sample.jsonl").read_text(encoding="utf-8").splitlines() if columns else []
+        texts |= {str(json.loads(row).get(column)) for row in rows for column in columns}
+    words = [word for pattern in patterns for word in re.findall(r"[\w-]{3,}", pattern)]
+    there = sorted(texts)
+    texts |= {
+        draw.choice(("", "/", "x")) + word + draw.choice(("", "/test.jsonl", ".json", "\n", "_b")) for word in words
+    }
+    for _ in range(300):
+        text, at = draw.choice(there), draw.randrange(20)
+        texts.add(text[:at] + draw.choice(("\n", "_", "\u212a", "\u0130", "\ud800", "/", *words)) + text[at:])
+    assert len(patterns) >= 12
+    found = 0
+    for pattern in patterns:
+        for text in texts:
+            plain = re.search(pattern, text)
+            assert _searched(pattern, text) == (plain.groupdict() if plain else None), (pattern, text)
+            found += plain is not None
+    assert found > 100
 
 
 def test_neighbouring_rows_are_gathered_into_one_with_lists(tmp_path):
