@@ -205,14 +205,15 @@ def _folder(case: str) -> bool:
     path = _spoilt() / name
     path.write_bytes(mutations.as_bytes(content))
     try:
-        return _read(str(_spoilt()), name)
+        return _read(str(_spoilt()), name, content)
     finally:
         path.write_bytes(_files()[name])
 
 
-def _read(source: str, name: str) -> bool:
+def _read(source: str, name: str, content: str) -> bool:
     if name.startswith("tokenizer"):
-        attempt(load_tokenizer, source)  # a training reads it in its own way
+        if random.Random(len(content)).random() < 0.5:  # a training reads it in its own way
+            return attempt(load_tokenizer, source) is not REFUSED
         return attempt(_checkpoint(source).tokenizer) is not REFUSED
     if name == "generation_config.json":
         return attempt(stated_ends, _checkpoint(source)) is not REFUSED
