@@ -99,8 +99,8 @@ def fit(
     i, j = np.array([place[p] for p in first]), np.array([place[p] for p in second])
     _check_identifiable(players, i, j, y)
     tied = (y == 0.5) & (ties != "half")
-    half = not (w[tied] > 0).any()
-    if not half and not (w[~tied] > 0).any():
+    half = not tied.any()
+    if tied.all():
         raise NotIdentifiable("ratings are not identifiable: every comparison is a tie")
     k, rows = len(players), np.arange(y.size)
     design = np.zeros((y.size, k))

@@ -170,7 +170,10 @@ def test_f61_only_ties_leave_the_tie_parameter_open():
     [
         ({"outcomes": [math.nan, 1]}, "missing verdict"),
         ({"outcomes": [1]}, "same length"),
+        ({"outcomes": [1.5, 1]}, "lie in"),
+        ({"outcomes": [0, -0.5]}, "lie in"),
         ({"weights": [1, 0]}, "never seen"),
+        ({"weights": [1, math.inf]}, "finite"),
         ({"outcomes": [0.3, 1], "ties": "davidson"}, "wins"),
         ({"second": ["A", "A"]}, "compared with itself"),
     ],
