@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rmeval import strict_json
 from rmeval.errors import UsageError
 from rmeval.training import curves
 from rmeval.training.config import TINY, ORMConfig, PRMConfig, TrainConfig
@@ -125,8 +126,7 @@ def _kind(config: Path) -> str | None:
 
 def _load(folder: Path) -> Run:
     config = load_run(folder)
-    rows = (folder / "train_log.jsonl").read_text(encoding="utf-8").splitlines()
-    return Run(folder, config, [json.loads(row) for row in rows])
+    return Run(folder, config, [row for _, row in strict_json.read_lines(folder / "train_log.jsonl", constants=True)])
 
 
 # --- reading the same solutions --------------------------------------------------------------------------------------

@@ -85,7 +85,10 @@ def free_folder(out: Path | None, kind: str) -> Path:
 def same_data(out: Path, digest: str) -> None:
     """Raise `UsageError` unless the run in a folder had the same data."""
     path = out / "data.json"
-    before = json.loads(path.read_text(encoding="utf-8"))["sha256"] if path.is_file() else None
+    try:
+        before = json.loads(path.read_bytes())["sha256"] if path.is_file() else None
+    except (OSError, KeyError, TypeError, ValueError):
+        raise UsageError(f"--resume {out}: {path.name}, which says what data the run had, is damaged") from None
     if before != digest:
         raise UsageError(f"--resume {out}: the data have changed since this run began")
 
@@ -94,7 +97,7 @@ def load_run(out: Path) -> TrainConfig:
     """The settings of a finished run, with its folder. Raises `UsageError`."""
     try:
         kind = json.loads((out / "config.json").read_text(encoding="utf-8"))["rmeval"]["kind"]
-    except (OSError, KeyError, ValueError):
+    except (OSError, KeyError, TypeError, ValueError):
         raise UsageError(f"{out}: not the folder of a finished training run") from None
     return make_config(kind, read_config(out / "config.toml", kind))
 
