@@ -81,6 +81,12 @@ def test_maximise_halves_steps_that_leave_the_domain():
     assert maximise(function, [5.0]) == pytest.approx([1.0])
 
 
+def test_maximise_stays_where_no_step_however_small_leads_up():
+    # -|x| has a kink at its top, where the slope that is told is wrong
+    kink = maximise(lambda x: (-abs(float(x[0])), np.array([1.0]), np.array([[-1.0]])), [0.0])
+    assert kink.tolist() == [0.0]
+
+
 def test_the_sandwich_sums_scores_within_prompts():
     scores = np.array([[1.0], [1.0], [-1.0], [-1.0]])
     assert clustered_covariance(scores, np.array([0, 0, 1, 1]), 2, np.eye(1))[0, 0] == pytest.approx(2 * 8)
