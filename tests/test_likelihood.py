@@ -81,6 +81,14 @@ def test_maximise_halves_steps_that_leave_the_domain():
     assert maximise(function, [5.0]) == pytest.approx([1.0])
 
 
+def test_coefficients_beyond_15_are_taken_for_separation():
+    per_unit = logistic(X, RIGHT, range(80)).coefficients[1]
+    scaled = [X * [1.0, per_unit / most] for most in (14.9, 15.1)]
+    assert logistic(scaled[0], RIGHT, range(80)).coefficients[1] == pytest.approx(14.9)
+    with pytest.raises(NotIdentifiable, match="separate"):
+        logistic(scaled[1], RIGHT, range(80))
+
+
 def test_maximise_stays_where_no_step_however_small_leads_up():
     # -|x| has a kink at its top, where the slope that is told is wrong
     kink = maximise(lambda x: (-abs(float(x[0])), np.array([1.0]), np.array([[-1.0]])), [0.0])

@@ -156,8 +156,9 @@ def test_sums_that_are_not_exact_are_taken_in_one_order():
     times = draw.integers(0, 4, size=(30, 3000)).astype(float)
     large = draw.integers(0, 2**20, size=(3000, 2)) * 2.0**-20 + 2.0**32
     large[0] = 0.0
+    middling = draw.integers(2**41, 2**42, size=(3000, 2)) * 2.0**-20  # 3000 of the largest lie between 2^53 and 2^54
     shares = draw.integers(0, 8, size=(3000, 2))
-    for part in (draw.random((3000, 2)), large, shares / 3, shares / 10):
+    for part in (draw.random((3000, 2)), large, middling, shares / 3, shares / 10):
         assert (stats._weighed(times, part) == np.einsum("rc,cl->rl", times, part)).all()
 
 
@@ -165,6 +166,7 @@ def test_a_pair_that_never_moves_against_each_other_has_no_part_in_the_critical_
     common = np.linspace(0.0, 1.0, 50)[:, None]
     found = stats.rank_sets([0.6, 0.5], common + np.array([[0.4, 0.1]]))
     assert found.critical == pytest.approx(0.0)
+    assert stats.rank_sets([0.6, 0.5], np.empty((0, 2))).critical == 0.0
     assert (found.best, found.worst) == ((1, 2), (1, 2))
 
 
