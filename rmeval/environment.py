@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -15,19 +14,13 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
+from rmeval.secrecy import HIDDEN, hide, known_secrets, names_a_secret
 from rmeval.types import JSON
 
 PACKAGES = (
     *("torch", "transformers", "tokenizers", "datasets", "accelerate", "safetensors", "huggingface_hub"),
     *("peft", "vllm", "openai", "ray", "numpy", "scipy", "pandas", "pydantic"),
 )
-
-HIDDEN = "[hidden]"
-
-_SECRET_NAME = re.compile(r"(?i)(api[-_]?key|access[-_]?key|token|secret|passw(or)?d|credential|authorization|bearer)")
-_NOT_SECRET = re.compile(r"(?i)(max|n|num|min|budget|batch|pad|eos)[-_]?tokens?|tokens?[-_]?(budget|limit)|tokenizer")
-_SECRET_VALUE = re.compile(r"\b(sk|hf|ghp|gho|github_pat|xox[abp]|AKIA)[-_]?[A-Za-z0-9_-]{12,}")
-_USERINFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^/@\s]+@")
 
 
 def without_secrets(arguments: Sequence[str], environ: Mapping[str, str] | None = None) -> list[str]:
@@ -39,22 +32,16 @@ def without_secrets(arguments: Sequence[str], environ: Mapping[str, str] | None 
     >>> without_secrets(["run", "m", "--api-key", "abc", "-a", "engine.token=abc", "http://me:pw@host/v1"], {})
     ['run', 'm', '--api-key', '[hidden]', '-a', 'engine.token=[hidden]', 'http://[hidden]@host/v1']
     """
-    environ = os.environ if environ is None else environ
-    known = sorted(
-        (value for name, value in environ.items() if len(value) >= 8 and _names_a_secret(name)), key=len, reverse=True
-    )
+    known = known_secrets(os.environ if environ is None else environ)
     shown, hide_next = [], False
     for argument in arguments:
         name, equals, value = argument.partition("=")
         if hide_next:
             argument = HIDDEN  # noqa: PLW2901
-        elif equals and _names_a_secret(name):
+        elif equals and names_a_secret(name):
             argument = f"{name}={HIDDEN}" if value else argument  # noqa: PLW2901
-        hide_next = not equals and argument.startswith("-") and _names_a_secret(argument)
-        for secret in known:
-            argument = argument.replace(secret, HIDDEN)  # noqa: PLW2901
-        argument = _SECRET_VALUE.sub(HIDDEN, argument)  # noqa: PLW2901
-        shown.append(_USERINFO.sub(rf"\g<scheme>{HIDDEN}@", argument))
+        hide_next = not equals and argument.startswith("-") and names_a_secret(argument)
+        shown.append(hide(argument, known))
     return shown
 
 
@@ -97,10 +84,6 @@ def package_version() -> str:
         return metadata.version("rmeval")
     except metadata.PackageNotFoundError:
         return "unknown"
-
-
-def _names_a_secret(name: str) -> bool:
-    return bool(_SECRET_NAME.search(_NOT_SECRET.sub("", name)))
 
 
 def _versions() -> dict[str, JSON]:

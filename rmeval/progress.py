@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol, TextIO
 
+from rmeval.secrecy import hide
+
 _PLAIN_EVERY = 15.0
 """Seconds between two plain lines."""
 
@@ -95,12 +97,12 @@ def to_nowhere(stream: TextIO) -> None:
 
 
 def printable(text: str) -> str:
-    r"""A message without control characters, line breaks excepted: it may quote files of others, and a terminal obeys.
+    r"""A message without secrets, and without control characters but line breaks: it may quote files of others.
 
     >>> printable("\x1b[2Jgone\nnext")
     '�[2Jgone\nnext'
     """
-    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in hide(text))
 
 
 @contextmanager

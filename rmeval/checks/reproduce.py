@@ -20,11 +20,12 @@ from typing import Any
 from rmeval import api, results
 from rmeval.errors import UsageError
 from rmeval.leaderboard.audit import Audit, compared
+from rmeval.leaderboard.verify import difference
 from rmeval.models import Model
 from rmeval.records import Record
 from rmeval.results import ResultView
 from rmeval.shards import Shard
-from rmeval.suites import SKIPPED, load_suite
+from rmeval.suites import SKIPPED, Suite, load_suite
 
 _ASKED = ("model", "suite", "scorer", "engine", "text")
 """Records that say what was asked; equal ones should give equal scores."""
@@ -52,11 +53,13 @@ class Reproduced:
     asked: tuple[Change, ...]
     """Of model, suite, data, scorer, engine and texts: where something stands, another thing was run."""
     environment: tuple[Change, ...]
+    claims: tuple[str, ...] = ()
+    """Stated numbers that the result's own samples do not give."""
 
     @property
     def agrees(self) -> bool:
-        """Whether every score was found again."""
-        return self.audit.agrees
+        """Whether every score was found again, and every stated number follows from the scores."""
+        return self.audit.agrees and not self.claims
 
 
 def reproduce(view: ResultView, model: Model, *, data: Path | None, out: Path) -> Reproduced:
@@ -95,7 +98,17 @@ def reproduce(view: ResultView, model: Model, *, data: Path | None, out: Path) -
         (old, None if held.withheld else new),
         tuple(change for name in _ASKED for change in changes(name, getattr(held, name), getattr(again.result, name))),
         tuple(c for c in changes("", held.environment, again.result.environment) if not c.field.startswith("command")),
+        tuple(_claims(view, suite)),
     )
+
+
+def _claims(view: ResultView, suite: Suite) -> Iterator[str]:
+    """What is wrong with the stated numbers, by the result's own samples; those that rmeval no longer has are left."""
+    own = {(m.name, m.subset): m for m in results.metrics_of(results.rescore(view.path, suite.plan))}
+    for stated in view.metrics:
+        mine = own.get((stated.name, stated.subset))
+        if mine is not None and (what := difference(stated, mine)):
+            yield f"{stated.name}{f' of {stated.subset}' if stated.subset is not None else ''}: {what}"
 
 
 def refuse_imported(view: ResultView) -> None:

@@ -35,7 +35,7 @@ def reproduce(
     out: Annotated[Path | None, typer.Option(help="Keep the new result below this folder.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a result again as it was recorded and compare every score. Exit 3 when one differs."""
+    """Run a result again as it was recorded and compare every score. Exit 3 when one differs, or a number is off."""
     from dataclasses import asdict
 
     from rmeval.checks.reproduce import refuse_imported
@@ -63,8 +63,12 @@ def reproduce(
         _print(found, view.result.headline.name)
         if out is not None:
             output.line(f"written: {found.path}")
-    if not found.agrees:
+    if not found.audit.agrees:
         raise CheckFailed(f"{result}: {found.audit.beyond} of {found.audit.candidates} scores were not found again")
+    if found.claims:
+        raise CheckFailed(
+            f"{result}: {len(found.claims)} of its numbers do not follow from its own scores: {found.claims[0]}"
+        )
 
 
 def _recorded(view: ResultView) -> dict[str, Any]:
@@ -85,11 +89,11 @@ def _recorded(view: ResultView) -> dict[str, Any]:
 def _model(view: ResultView, asked: dict[str, Any], name: str | None, base_url: str | None, more: list[str]) -> Model:
     """The model of a result, as its command named it unless the caller says otherwise."""
     from rmeval import arguments
-    from rmeval.environment import HIDDEN
     from rmeval.errors import UsageError
     from rmeval.leaderboard.audit import model_again
     from rmeval.models import load_model
     from rmeval.progress import note
+    from rmeval.secrecy import HIDDEN
     from rmeval.suites import load_suite
 
     held = view.result

@@ -267,13 +267,13 @@ def _about_claims(view: ResultView, suite: Suite) -> tuple[list[Fault], list[str
         what = metric.name if metric.subset is None else f"{metric.name} of {metric.subset}"
         if own is None:
             faults.append(Fault("claim", f"{what} is not a metric of this suite in this version of rmeval"))
-        elif difference := _difference(metric, own):
-            faults.append(Fault("claim", f"{what}: {difference}"))
+        elif said := difference(metric, own):
+            faults.append(Fault("claim", f"{what}: {said}"))
     notes = [f"{len(ours)} metrics that this version reports are not stated"] if ours else []
     return faults, notes, len(stated)
 
 
-def _difference(stated: Metric, own: Metric) -> str:
+def difference(stated: Metric, own: Metric) -> str:
     """What differs, both numbers printed; empty where nothing does."""
     pairs: list[tuple[str, float | None, float | None]] = [("value", stated.value, own.value)]
     for place, name in enumerate(("lower end", "upper end")):

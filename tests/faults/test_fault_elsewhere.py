@@ -138,6 +138,51 @@ def test_a_result_of_others_sends_no_key_where_it_says(tmp_path, monkeypatch):
     assert asked == [("http://127.0.0.1:9/v1", "OPENAI_API_KEY")], "which key is the caller's to say, too"
 
 
+def test_a_stated_number_that_its_scores_do_not_give_is_not_reproduced(tmp_path):
+    rows = own_rows.pairs(tmp_path / "pairs.jsonl")
+    rmeval("run", "length", "--suite", "pairs", "--data", rows, "--out", tmp_path / "out")
+    [path] = (tmp_path / "out").rglob("*.json")
+    assert rmeval("reproduce", path).code == 0
+    held = json.loads(path.read_text())
+    held["headline"]["value"] = held["metrics"][0]["value"] = 0.987
+    path.write_text(json.dumps(held))
+    got = rmeval("reproduce", path)
+    assert got.code == 3, "every score is found again, and the number is made up"
+    assert "states value 0.987, its samples give" in got.stderr
+
+
+# --- secrets ---------------------------------------------------------------------------------------------------------
+
+
+def test_no_message_holds_a_secret(tmp_path, monkeypatch):
+    """Libraries quote the address of the hub, where whoever has a mirror with a password has it in."""
+    monkeypatch.setenv("MIRROR_PASSWORD", "correct horse")
+    rows = own_rows.pairs(tmp_path / "pairs.jsonl")
+    for model in ("http://me:p@ss-word@127.0.0.1:9/acme/none", "the correct horse", "hf_0123456789abcdef"):
+        got = rmeval("run", model, "--suite", "pairs", "--data", rows)
+        assert got.code == 2
+        assert "[hidden]" in got.stderr
+        assert not any(secret in got.stderr for secret in ("ss-word", "correct horse", "0123456789"))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ("-a", 'engine.extra={"metadata": {"api_key": "abc"}}'),
+        ("-a", 'engine.extra={"user": "sk-0123456789abcdef0123"}'),
+        ("--base-url", "http://127.0.0.1:9/v1/sk-0123456789abcdef0123/chat"),
+    ],
+)
+def test_a_key_is_given_by_a_variable_and_nowhere_else(tmp_path, said):
+    """What the engine is told is written into the store, the result and the notes."""
+    rows = own_rows.pairs(tmp_path / "pairs.jsonl")
+    there = () if said[0] == "--base-url" else ("--base-url", "http://127.0.0.1:9/v1")
+    got = rmeval("run", "judge:m", "--suite", "pairs", "--data", rows, "--out", tmp_path / "out", *there, *said)
+    assert got.code == 2, got.stderr
+    assert "key" in got.stderr
+    assert "0123456789" not in got.stderr
+
+
 # --- streams, rights, locks ------------------------------------------------------------------------------------------
 
 

@@ -27,6 +27,7 @@ from rmeval.engines.openai.secrets import OPENAI, endpoint, key_for
 from rmeval.errors import UsageError, near_miss
 from rmeval.progress import note
 from rmeval.protocols import Memory
+from rmeval.secrecy import hide, names_a_secret
 from rmeval.types import JSON, Plan, Reply, Request
 
 READING = 1
@@ -216,4 +217,13 @@ def _extra(text: str) -> dict[str, Any]:
     ours = {"model", "messages", "n", "stream", "max_tokens", "max_completion_tokens", "logprobs", "top_logprobs"}
     for name in sorted(found.keys() & {*ours, *wire.OMISSIBLE}):
         raise UsageError(f"engine.extra: {name} is set by the protocol; say -a judge.{name}= where it takes one")
+    if any(map(names_a_secret, _keys(found))) or hide(text, []) != text:  # it is written into results
+        raise UsageError("engine.extra holds a secret: put a key into an environment variable, -a engine.key_env=NAME")
     return found
+
+
+def _keys(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _keys(inner)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 from rmeval.errors import UsageError
+from rmeval.secrecy import looks_secret
 
 OPENAI = "https://api.openai.com/v1"
 
@@ -102,4 +103,6 @@ def endpoint(base_url: str | None) -> str:
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         # what it holds would be written into results
         raise UsageError("the base URL holds a user, a password or a query: put the key into an environment variable")
+    if looks_secret(parts.path):
+        raise UsageError("the base URL holds what looks like a key, and is written into results: write it without one")
     return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
