@@ -39,6 +39,11 @@ WORDS = (
 
 
 @cache
+def _importer(form: str) -> Any:
+    return IMPORTERS.get(form)
+
+
+@cache
 def _examples(form: str) -> tuple[Example, ...]:
     suite = shapes.NAMED.get(form, "ppe-human")
     if form == "rewardmath":  # its file holds the suite as well
@@ -93,7 +98,7 @@ def _import(case: str, form: str) -> bool:
     place = PLACES.get(form, "acme-rm.json")
     path = written(content, f"import/{form}/{place if kind == 'json' or form == 'llmbar' else f'{place}l'}")
     examples = _examples(form)
-    found = attempt(IMPORTERS.get(form), [path], examples)
+    found = attempt(_importer(form), [path], examples)
     if found is REFUSED or attempt(named, form, found, None) is REFUSED:
         return False
     assert {*found.rows} <= {one.id for one in examples}, "an example that is none of the suite's"
