@@ -122,10 +122,8 @@ def _checkpoint(
         card = read_card(SCORER_CARDS.get(name), ScorerCard)
         local = SCORER_CARDS.get(name).parent / card.model
         source, revision = str(local) if local.is_dir() else card.model, card.revision
-    elif "@" in name and not Path(name).exists():
-        source, _, revision = name.partition("@")
-        if Path(source).expanduser().is_dir():
-            raise UsageError(f"model {name!r}: {source} is a folder, and a folder has no revisions")
+    else:
+        source, revision = _source(name)
     if card is None and scorer is None and source.count("/") == 1 and not Path(source).is_dir():
         card = _card_of(source)
     if card is not None and card.needs:
@@ -152,6 +150,16 @@ def _checkpoint(
     return _checkpoint_model(
         checkpoint, kind, card, engine, by_card=by_card, scorer_args=scorer_args, engine_args=engine_args
     )
+
+
+def _source(name: str) -> tuple[str, str | None]:
+    """A folder, or a hub id and its revision."""
+    if "@" not in name or Path(name).expanduser().exists():
+        return name, None
+    source, _, revision = name.partition("@")
+    if Path(source).expanduser().is_dir():
+        raise UsageError(f"model {name!r}: {source} is a folder, and a folder has no revisions")
+    return source, revision
 
 
 def _card_of(source: str) -> ScorerCard | None:
@@ -253,9 +261,7 @@ def language_model(
         return runs, None
     from rmeval.engines.checkpoint import Checkpoint
 
-    source, revision = name, None
-    if "@" in name and not Path(name).exists():
-        source, _, revision = name.partition("@")
+    source, revision = _source(name)
     if not Path(source).expanduser().is_dir() and source.count("/") != 1:
         raise UsageError(
             f"model {said!r}: not a folder and not a hub id (org/name). For a model behind a server say where: "
@@ -334,8 +340,8 @@ def _checkpoint_model(
         if mode == "ratio":
             from rmeval.engines.roles import PolicyAndReference
 
-            source, _, revision = str(reference).partition("@")
-            other = type(checkpoint)(source, revision or None)
+            source, revision = _source(str(reference))
+            other = type(checkpoint)(source, revision)
             other.refuse_unless_loadable()
             if other.form != "causal":
                 raise UsageError(

@@ -118,6 +118,8 @@ class HttpEngine:
     def fingerprint(self) -> dict[str, JSON]:
         """What decides the values. Where they cannot be held against the weights, who is asked is part of it."""
         who: dict[str, JSON] = {"parity": "checked"} if self.checked else {"servers": list[JSON](sorted(self.servers))}
+        if self.served and not self.checked:  # nothing else tells what several models behind one server said
+            who |= {"served": self.served}
         return {
             "engine": self.name,
             "reading": READING,

@@ -18,9 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rmeval.errors import UsageError, near_miss
+from rmeval.errors import ResourceError, UsageError, near_miss
 from rmeval.progress import note
 from rmeval.readers.rows import SUFFIXES, Row, read_file
+from rmeval.whole_files import is_full
 
 CARD = "README.md"
 """The file in which a data set on the hub says which files make which split."""
@@ -58,6 +59,7 @@ def resolve_revision(hub: str, revision: str) -> str:
             return _snapshot(hub, revision, [CARD]).name  # which notes the commit of the branch in the cache
         except Exception as fault:  # noqa: BLE001
             # no network, a proxy, a hub that is down: no common base
+            _refuse_if_full(fault)
             if refused := _refused(hub, fault):
                 raise UsageError(f"hub data set {hub}@{revision} cannot be read: {refused}") from None
             known = _cached_commit(hub, revision)
@@ -98,6 +100,7 @@ def split_files(hub: str, revision: str, config: str | None, split: str, files: 
         raise UsageError(f"hub data set {wanted} cannot be read: {fault}") from None
     except Exception as fault:  # noqa: BLE001
         # network, authorisation, disk, a card that is no YAML: no common base
+        _refuse_if_full(fault)
         raise UsageError(
             f"hub data set {wanted} cannot be read: {_refused(hub, fault) or _reason(fault)}. "
             "With --data PATH rmeval reads a local copy in the hub's or the official repository's layout."
@@ -125,7 +128,11 @@ def _snapshot(hub: str, revision: str, patterns: Iterable[str]) -> Path:
 
 def _cached_commit(hub: str, revision: str) -> str | None:
     reference = cache_folder(hub) / "refs" / revision
-    return reference.read_text(encoding="utf-8").strip() if reference.is_file() else None
+    try:
+        commit = reference.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return None
+    return commit if is_commit(commit) else None  # torn, or another file: a revision of a card may hold `..`
 
 
 def _named(folder: Path, globs: tuple[str, ...], split: str) -> tuple[Path, ...]:
@@ -220,6 +227,19 @@ def _not_at_hand(hub: str, wanted: str, fault: Exception) -> str:
         f"{cache_folder(hub).name} from its cache ($HF_HOME/hub) into this one, or point HF_HOME to a shared one. "
         "Or read a local copy: --data PATH."
     )
+
+
+def _refuse_if_full(fault: BaseException) -> None:
+    """Raise `ResourceError` where what failed was to write into the cache."""
+    from huggingface_hub import constants
+
+    cause: BaseException | None = fault
+    while cause is not None:
+        if is_full(cause):
+            raise ResourceError(
+                f"{constants.HF_HUB_CACHE}: the disk is full; free some space and run the same command again"
+            ) from None
+        cause = cause.__cause__
 
 
 def _refused(hub: str, fault: Exception) -> str | None:

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from rmeval.engines.checkpoint import Checkpoint
 from rmeval.errors import LockHeld, UsageError
 from rmeval.locks import locked
+from rmeval.models import load_model
 from rmeval.whole_files import draft_folder, write_whole
 
 
@@ -99,6 +100,71 @@ def test_two_models_of_the_hub_share_no_replies_where_their_config_is_read_by_us
         found.append(Checkpoint(name))
     assert [one.identity for one in found] == ["a" * 40, "b" * 40]
     assert [one.revision for one in found] == ["a" * 40, "b" * 40], "what main is now may be another commit"
+
+
+def test_a_folder_with_an_at_sign_is_no_other_folder_with_a_revision(tmp_path):
+    """The reference `ref@2` was read as `ref`, where both are folders."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    for i, name in enumerate(("policy", "ref", "ref@2")):
+        torch.manual_seed(i)
+        config = LlamaConfig(
+            vocab_size=80, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+        )
+        LlamaForCausalLM(config).save_pretrained(tmp_path / name)
+        tiny.tokenizer().save_pretrained(tmp_path / name)
+
+    def reference(name):
+        said = {"scorer": {"reference": str(tmp_path / name)}}
+        model = load_model(str(tmp_path / "policy"), scorer="implicit", given=said)
+        return model.engine.fingerprint()["reference"]["weights"]
+
+    assert reference("ref@2") == Checkpoint(str(tmp_path / "ref@2")).identity != reference("ref")
+    with pytest.raises(UsageError, match="a folder has no revisions"):
+        reference("ref@3")
+
+
+def test_several_models_behind_one_server_share_no_replies(tiny_reward_model):
+    """Where they cannot be held against the weights, nothing but their names tells them apart."""
+    found = [
+        load_model(
+            str(tiny_reward_model),
+            engine="http",
+            given={"engine": {"base_url": "http://127.0.0.1:9", "check": "off", "served": name}},
+        ).engine.fingerprint()
+        for name in ("first", "second", "")
+    ]
+    assert [one.get("served") for one in found] == ["first", "second", None]
+
+
+# --- the hub ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_cache_on_a_full_disk_is_exit_4(tmp_path, monkeypatch):
+    import errno
+
+    import huggingface_hub
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", full)
+    got = rmeval("fetch", "judgebench")
+    assert got.code == 4
+    assert "the disk is full" in got.stderr
+
+
+def test_a_revision_reads_no_file_outside_of_the_cache(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    from rmeval.readers.hub import resolve_revision
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    (tmp_path / "datasets--acme--a/refs").mkdir(parents=True)
+    (tmp_path / "mine").write_text("a secret of mine")
+    assert resolve_revision("acme/a", "../../mine") == "../../mine"
+    (tmp_path / "datasets--acme--a/refs/main").write_text("c" * 40)
+    assert resolve_revision("acme/a", "main") == "c" * 40
 
 
 # --- results of others -----------------------------------------------------------------------------------------------
