@@ -56,7 +56,7 @@ def render(messages: Sequence[HarmonyMessage], *, purpose: str = "completion") -
     texts = [_text(one) for one in kept]
     if purpose == "completion":
         return "".join(texts) + "<|start|>assistant"
-    if kept and kept[-1].role == "assistant" and kept[-1].channel == "final":
+    if kept and (kept[-1].role, kept[-1].channel) == ("assistant", "final") and kept[-1].end != "call":
         texts[-1] = texts[-1].removesuffix("<|end|>").removesuffix("<|return|>") + "<|return|>"
     return "".join(texts)
 

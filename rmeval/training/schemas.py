@@ -294,7 +294,12 @@ def rollout_counts(value: Any, name: str) -> tuple[int, int]:
     right, rollouts = counts
     if not 0 <= right <= rollouts or rollouts == 0:
         raise BadRow(f"{name!r} must be at most as many right ones as rollouts and one rollout at least, found {value}")
+    if rollouts > _MOST_ROLLOUTS:
+        raise BadRow(f"{name!r} says more than 10**12 rollouts, which nobody has made")
     return right, rollouts
+
+
+_MOST_ROLLOUTS = 10**12
 
 
 def _rollouts(value: Any, name: str, soft: bool, rule: MCRule) -> float:
