@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeAlias
 from rmeval import strict_json
 from rmeval.engines.layers import ARCHITECTURES, Layers, build, llama_config, missing
 from rmeval.errors import UsageError
+from rmeval.progress import note
 
 Form: TypeAlias = Literal["sequence", "token", "layers", "causal"]
 """How the weights are loaded and read, see `rmeval.engines.reading`."""
@@ -179,15 +180,20 @@ class Checkpoint:
             return not self.layers.paired
         if self.form == "causal":
             return True
+        # no such class is said when the weights are loaded
+        return self._skeleton is None or _is_module(getattr(self._skeleton, "score", None))
+
+    @cached_property
+    def _skeleton(self) -> Any:
+        """The class without its weights; None for a form without an auto class, or a config that none has."""
         import torch
         import transformers
 
         try:
             with torch.device("meta"):
-                skeleton = getattr(transformers, _AUTO[self.form]).from_config(self.config)
-        except (ValueError, RuntimeError):  # no such class, which is said when the weights are loaded
-            return True
-        return isinstance(getattr(skeleton, "score", None), torch.nn.Module)
+                return getattr(transformers, _AUTO[self.form]).from_config(self.config)
+        except (KeyError, ValueError, RuntimeError):
+            return None
 
     @cached_property
     def identity(self) -> str:
@@ -229,8 +235,12 @@ class Checkpoint:
         refuse_elsewhere(self.source, self._file, getattr(self.config, "transformers_weights", None))
 
     def max_length(self, tokenizer: Any) -> int:
-        """Tokens the model may read: the smaller of what tokenizer and config say."""
-        limits = [tokenizer.model_max_length, getattr(self.config, "max_position_embeddings", None)]
+        """Tokens the model may read: the smallest of what tokenizer, config and a table of positions say."""
+        limits = [tokenizer.model_max_length, getattr(self.config.get_text_config(), "max_position_embeddings", None)]
+        if not self.splits and self._skeleton is not None:
+            for name, table in self._skeleton.named_modules():
+                if name.endswith("position_embeddings") and getattr(table, "padding_idx", None) is not None:
+                    limits.append(table.weight.shape[0] - table.padding_idx - 1)  # RoBERTa counts from behind the pad
         known = [int(n) for n in limits if isinstance(n, int | float) and 1 <= n < 10**9]
         return min(known) if known else 10**9
 
@@ -284,7 +294,45 @@ class Checkpoint:
             raise UsageError(f"model {self.source}: cannot be loaded: {_first_line(fault)}") from None
         if info["missing_keys"]:
             raise missing(self.source, info["missing_keys"])
+        self._refuse_unread(model, sorted(info["unexpected_keys"]))
+        _forgetful(model)
         return model.eval().to(device)
+
+    def _refuse_unread(self, model: Any, names: list[str]) -> None:
+        """Raise `UsageError` for weights of an adapter or of the head that the class would leave out; name others."""
+        head = {f"{name}." for name, _ in model.named_children() if name != model.base_model_prefix}
+        names = [name for name in names if not name.startswith("lm_head.") and "rotary" not in name]
+        for name in names:
+            if "lora_" in name or any(name.startswith(one) for one in head):
+                what = "of an adapter that is not merged" if "lora_" in name else "of its head"
+                raise UsageError(
+                    f"model {self.source}: the checkpoint holds {name}, {what}, and {type(model).__name__} would leave "
+                    "it out: scores would be those of another model"
+                )
+        if names:
+            more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+            note(f"{self.name}: {type(model).__name__} has no use for {', '.join(names[:4])}{more}, which are left out")
+
+
+def _is_module(found: Any) -> bool:
+    import torch
+
+    return isinstance(found, torch.nn.Module)
+
+
+def _forgetful(model: Any) -> None:
+    """Have `dynamic` rotary angles depend on the text at hand, and not on the longest that was read before it."""
+
+    def forget(module: Any, _: Any) -> None:
+        for name, original in list(module.named_buffers(recurse=False)):
+            if name.endswith("original_inv_freq"):
+                of = name.removesuffix("original_inv_freq")  # a kind of layers, where each has angles of its own
+                setattr(module, f"{of}inv_freq", original)
+                setattr(module, f"{of}max_seq_len_cached", module.original_max_seq_len)
+
+    for module in model.modules():
+        if "dynamic" in str(getattr(module, "rope_type", "")):
+            module.register_forward_pre_hook(forget)
 
 
 def refuse_elsewhere(source: str, file: Callable[[str], Path | None], named: object = None) -> None:

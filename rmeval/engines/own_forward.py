@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import Any
 
 from rmeval.engines.encoding import Encoded
+from rmeval.engines.reading import without_pad
 from rmeval.engines.transformers import TransformersEngine
 from rmeval.protocols import Engine
 from rmeval.types import JSON, Plan, Reply, Request
@@ -108,12 +109,8 @@ class _Loaded:
 
     def _pooled(self, ids: Any) -> Any:
         """Outputs of a sequence classifier; without a pad token the class reads the last place."""
-        config = self._model.config.get_text_config()
-        pad, config.pad_token_id = config.pad_token_id, None
-        try:
+        with without_pad(self._model):
             return self._model(input_ids=ids).logits[0]
-        finally:
-            config.pad_token_id = pad
 
 
 def _float(values: Any) -> list[float]:

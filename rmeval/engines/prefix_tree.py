@@ -66,15 +66,14 @@ class Packed:
         return found
 
     def cuts(self, most: int) -> list[tuple[int, int]]:
-        """The row in parts (start, end) of at most `most` tokens; no text, and nothing shared, is cut.
+        """The row in parts (start, end) of at most `most` tokens; no text is cut, nor what is shared from the first.
 
         >>> rows = [[1, 2, 3], [7], [1, 2, 4, 5]]
         >>> pack(rows, ["a", "", "a"], 99)[0].cuts(3)
         [(0, 3), (3, 6)]
         """
-        ends = [0]  # where something ends that is computed in one go
-        for stem in self.stems:
-            ends += [stem.start + stem.shared, *(branch.start + branch.length for branch in stem.branches)]
+        # where a text ends: some rotary angles depend on how long the longest text of a part is
+        ends = [0, *(branch.start + branch.length for stem in self.stems for branch in stem.branches)]
         found: list[tuple[int, int]] = []
         start = 0
         for before, end in pairwise(sorted(set(ends))):

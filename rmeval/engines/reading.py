@@ -17,6 +17,8 @@ What this module does not know: text, requests, what a number means.
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -26,8 +28,9 @@ from typing import Any
 from rmeval.engines import budget
 from rmeval.engines.checkpoint import Checkpoint
 from rmeval.engines.prepacked import available, pack, prepack
-from rmeval.engines.states import States, padded
+from rmeval.engines.states import TOLERANCE, States, padded
 from rmeval.errors import CheckFailed, UsageError
+from rmeval.progress import note
 from rmeval.types import JSON, At, Read
 
 SELF_CHECK = {"float32": 1e-3, "bfloat16": 0.25, "float16": 0.05}
@@ -61,6 +64,8 @@ class Reader:
         self.dtype, self.device, self.attention, self.bos = dtype, device, attention, bos
         self.most, self.share, self.measure = most, share, measure
         self.path = "not loaded"
+        self._looked = math.inf
+        """Tokens of the shortest text whose scores alone and padded have been compared."""
 
     def release(self) -> None:
         """Give the weights back; they load again at the next reading."""
@@ -70,10 +75,12 @@ class Reader:
     @cached_property
     def model(self) -> Any:
         """The model, after comparing our reading with the class's own on one text."""
-        model = self.checkpoint.load(dtype=self.dtype, device=self.device, attention=self.attention)
+        model = self._loaded()
         form = self.checkpoint.form
+        self._packed = prepack(_body(model))
+        if self._packed and not self._runs(model):
+            model, self._packed = self._loaded(), 0
         body = _body(model)
-        self._packed = prepack(body)
         self._vocabulary = pack(model.get_output_embeddings()) if form == "causal" else None
         self.states = States(body, device=self.device, dtype=self.dtype, most=self.most)
         self._split = form in ("causal", "layers") or _has_token_head(model)
@@ -84,6 +91,9 @@ class Reader:
             self.path = "the head at every place"
         else:
             self.path = "last hidden state, then head" if self._split else "the model's own pooling"
+        takes = inspect.signature(model.forward).parameters
+        if not self._split and (model.config.is_encoder_decoder or not takes.keys() & {"mask", "attention_mask"}):
+            self.path = "one text at a time through the model's own forward (it does not see what is padding)"
         if self._split and form != "layers":
             self._check_reading(model)
         if self.share and self._split:
@@ -96,6 +106,26 @@ class Reader:
         if self.measure:
             self.most = self._measured(self._head(model)) if self._split else min(self.most, _WHOLE)
         return model
+
+    def _loaded(self) -> Any:
+        return self.checkpoint.load(dtype=self.dtype, device=self.device, attention=self.attention)
+
+    def _runs(self, model: Any) -> bool:
+        """Whether a text goes through packed layers; some classes (Jamba) reach for a layer's weight instead."""
+        import torch
+
+        whole = model.backbone if self.checkpoint.form == "layers" else model
+        try:
+            with torch.inference_mode():
+                whole(input_ids=torch.tensor([self._ids(whole)], device=self.device))
+        except Exception:  # noqa: BLE001 - what is wrong with plain layers too is said where they are used
+            return False
+        return True
+
+    def _ids(self, model: Any) -> list[int]:
+        """A short text to try weights on."""
+        n = model.get_input_embeddings().num_embeddings
+        return [self.bos, *(i % n for i in range(1, 8))]
 
     def _measured(self, head: Callable[[Any], Any]) -> int:
         """Tokens of a pass that the GPU's memory holds beside the weights, which are there."""
@@ -201,17 +231,8 @@ class Reader:
             with torch.inference_mode():
                 numbers = self._head(model)(hidden)
             found = _regrouped(numbers.float().cpu().tolist(), places)
-        elif self.checkpoint.form == "sequence":
-            found = [[value] for value in self._whole(rows, model)]
         else:
-            with torch.inference_mode():
-                input_ids, mask = padded(rows, self.device)
-                if self.checkpoint.form == "layers":
-                    logits = model(input_ids, mask, _flat(places, self.device))
-                else:
-                    whole = model(input_ids=input_ids, attention_mask=mask, use_cache=False).logits
-                    logits = whole[_flat(places, self.device)]
-            found = _regrouped(logits.float().cpu().tolist(), places)
+            found = self._by_class(model, rows, places)
         widths = {len(value) for row in found for value in row if value}
         if widths - {len(self.checkpoint.labels)} and self.checkpoint.form != "layers":
             raise CheckFailed(
@@ -220,16 +241,46 @@ class Reader:
             )
         return found
 
-    def _whole(self, rows: Sequence[list[int]], model: Any) -> list[list[float]]:
-        """Head outputs [rows, labels] of a sequence classifier in fp32, by the class's own forward."""
+    def _by_class(
+        self, model: Any, rows: Sequence[list[int]], places: Sequence[Sequence[int]]
+    ) -> list[list[list[float]]]:
+        """Head outputs [row][place][label] in fp32 by the class's own forward.
+
+        Rows are padded together until one is seen to change by that: some classes convolve, mix or pool over padding,
+        or look for the last token from the right. Looked at is the shortest, again whenever one is half as long.
+        """
+        if len(rows) > 1 and self.path.startswith("one text"):
+            return [self._own(model, [row], [at])[0] for row, at in zip(rows, places, strict=True)]
+        found = self._own(model, rows, places)
+        i = min(range(len(rows)), key=lambda i: len(rows[i]))
+        if len({len(row) for row in rows}) < 2 or 2 * len(rows[i]) > self._looked:
+            return found
+        self._looked = len(rows[i])
+        [alone] = self._own(model, [rows[i]], [places[i]])
+        pairs = [pair for ours, own in zip(found[i], alone, strict=True) for pair in zip(ours, own, strict=True)]
+        if all(not abs(a - b) > TOLERANCE[self.dtype] * max(1.0, abs(b)) for a, b in pairs):
+            return found
+        self.path = "one text at a time through the model's own forward (padding changes its scores)"
+        note(f"{self.checkpoint.name}: {self.path}")
+        return self._by_class(model, rows, places)
+
+    def _own(self, model: Any, rows: Sequence[list[int]], places: Sequence[Sequence[int]]) -> list[list[list[float]]]:
+        """Head outputs of rows together, one without padding, by the class's own forward."""
         import torch
 
-        if self.path.startswith("one text"):
-            return [self._alone(ids, model) for ids in rows]
+        form = self.checkpoint.form
+        if form == "sequence" and len(rows) == 1:
+            return [[self._alone(rows[0], model)]]
         input_ids, mask = padded(rows, self.device)
         with torch.inference_mode():
-            values: list[list[float]] = model(input_ids=input_ids, attention_mask=mask).logits.float().cpu().tolist()
-        return values
+            if form == "sequence":
+                pooled = model(input_ids=input_ids, attention_mask=mask).logits
+                return [[value] for value in pooled.float().cpu().tolist()]
+            if form == "layers":
+                logits = model(input_ids, mask, _flat(places, self.device))
+            else:
+                logits = model(input_ids=input_ids, attention_mask=mask).logits[_flat(places, self.device)]
+        return _regrouped(logits.float().cpu().tolist(), places)
 
     # --- language models ---------------------------------------------------------------------------------------------
 
@@ -280,8 +331,7 @@ class Reader:
         """Compare our reading with the class's own forward on one unpadded text; on a difference use the latter."""
         import torch
 
-        n = model.get_input_embeddings().num_embeddings
-        ids = [self.bos, *(i % n for i in range(1, 8))]
+        ids = self._ids(model)
         hidden = self.states.at([ids, [*ids, *ids]], [[len(ids) - 1], []], ["", ""])
         with torch.inference_mode():
             ours = self._head(model)(hidden)[0].float().cpu().tolist()
@@ -303,20 +353,30 @@ class Reader:
         """Head outputs [labels] in fp32 of one text, by the class's own forward."""
         import torch
 
-        config = model.config.get_text_config()
-        pad, config.pad_token_id = config.pad_token_id, None  # then the class reads the last position
-        try:
-            with torch.inference_mode():
-                logits = model(input_ids=torch.tensor([ids], device=self.device)).logits[0]
-        finally:
-            config.pad_token_id = pad
+        with torch.inference_mode(), without_pad(model):
+            logits = model(input_ids=torch.tensor([ids], device=self.device)).logits[0]
         value: list[float] = logits.float().cpu().tolist()
         return value
 
 
+@contextlib.contextmanager
+def without_pad(model: Any) -> Iterator[None]:
+    """Have a class that looks for the last token read the last position; others may need their pad token."""
+    config = model.config.get_text_config()
+    pad = config.pad_token_id
+    if _has_token_head(model):
+        config.pad_token_id = None
+    try:
+        yield
+    finally:
+        config.pad_token_id = pad
+
+
 def _body(model: Any) -> Any:
     """The backbone without its head."""
-    return model.backbone if hasattr(model, "backbone") else getattr(model, model.base_model_prefix, model)
+    if hasattr(model, "backbone"):
+        return model.backbone
+    return getattr(model, model.base_model_prefix, None) or getattr(model, "model", model)  # Llama 4 names another
 
 
 def _flat(places: Sequence[Sequence[int]], device: str) -> tuple[Any, Any]:

@@ -51,6 +51,8 @@ def cannot_share(checkpoint: Checkpoint, implementation: str | None) -> str:
         return f"attention {implementation} was asked for"
     if not checkpoint.splits or config.is_encoder_decoder:
         return "the class is not a causal backbone and a head"
+    if getattr(config, "attn_temperature_tuning", False):  # Llama 4, by places in the row, and only beyond 8,192
+        return "attention is scaled by places in the row"
     if other := set(getattr(config, "layer_types", None) or ()) - _ATTEND:
         return f"layers of the kind {min(other)}"
     return ""

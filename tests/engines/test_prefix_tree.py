@@ -86,6 +86,20 @@ def test_angles_that_depend_on_the_longest_text_do_not_reach_others(tmp_path, sh
     assert engine.describe()["layout"] == ("prefix tree" if share else "padded")
 
 
+def test_a_long_beginning_is_turned_as_far_as_the_texts_that_share_it(tmp_path):
+    """Where it alone fills a part of a row, it would have the angles of a short text."""
+    rope = {"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 4, "long_factor": [3.0] * 4}
+    tok = tiny.tokenizer()
+    tok.model_max_length = 4096
+    limits = {"max_position_embeddings": 4096, "original_max_position_embeddings": 700}
+    folder = tiny.classifier(tmp_path, kind="phi3", tok=tok, rope_parameters=rope, **limits)
+    texts = [f"{words(650, 1)} {words(n, n)}" for n in (400, 420, 80)]
+    engine = TransformersEngine(Checkpoint(str(folder)))
+    found = [reply.values[0][0] for reply in engine.run(requests([("a", text) for text in texts]))]
+    assert found == pytest.approx(one_by_one(folder, texts), abs=1e-5)
+    assert engine.describe()["layout"] == "prefix tree"
+
+
 def solved(answer: str, group: str, *, marks: bool = False) -> Request:
     """A question and an answer; with marks after the first five characters and at the end."""
     asked = Message("user", f"What is {group} and a half?")
