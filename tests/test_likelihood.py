@@ -81,6 +81,38 @@ def test_maximise_halves_steps_that_leave_the_domain():
     assert maximise(function, [5.0]) == pytest.approx([1.0])
 
 
+def test_maximise_halves_steps_that_lead_down():
+    # -sqrt(1 + x^2): a full Newton step from x leads to -x^3, further away each time
+    def function(x):
+        root = math.sqrt(1 + x[0] ** 2)
+        return -root, np.array([-x[0] / root]), np.array([[-1 / root**3]])
+
+    assert maximise(function, [1.5], limit=1e6) == pytest.approx([0.0], abs=1e-9)
+
+
+def test_a_quadratic_is_done_in_one_step_whatever_its_curvatures():
+    asked = []
+
+    def function(x):
+        asked.append(x)
+        return -float(x @ (np.array([1.0, 400.0]) * x)) / 2, -np.array([1.0, 400.0]) * x, -np.diag([1.0, 400.0])
+
+    assert maximise(function, [5.0, 5.0]) == pytest.approx([0.0, 0.0], abs=1e-12)
+    assert len(asked) == 2
+
+
+def test_directions_that_are_flat_but_for_rounding_are_not_moved_in():
+    found = maximise(lambda x: (-float(x[0] ** 2) / 2, np.array([-x[0], 1e-9]), -np.diag([1.0, 1e-15])), [5.0, 5.0])
+    assert found.tolist() == [0.0, 5.0]
+
+
+def test_two_prompts_are_enough_for_a_coefficient():
+    found = logistic(np.ones((4, 1)), [1, 0, 1, 1], "aabb")
+    assert found.clusters == 2
+    assert found.coefficients[0] == pytest.approx(math.log(3))
+    assert found.standard_error(0) > 0
+
+
 def test_coefficients_beyond_15_are_taken_for_separation():
     per_unit = logistic(X, RIGHT, range(80)).coefficients[1]
     scaled = [X * [1.0, per_unit / most] for most in (14.9, 15.1)]
