@@ -163,17 +163,16 @@ def _first_wrong(labels: Sequence[float]) -> int | None:
 def _read(run: Run, steps_as: TrainConfig, rows: Sequence[Any]) -> list[list[float]]:
     """Per solution the model's probability at the end of each step; empty where a solution does not fit."""
     import torch
-    from transformers import AutoModelForTokenClassification, AutoTokenizer
 
+    from rmeval.engines.checkpoint import Checkpoint
     from rmeval.training.backbone import quiet_transformers
     from rmeval.training.batches import pad
     from rmeval.training.render import Renderer
 
     assert isinstance(steps_as, PRMConfig)
     quiet_transformers()
-    tokenizer = AutoTokenizer.from_pretrained(run.folder)
-    model = AutoModelForTokenClassification.from_pretrained(run.folder, dtype=torch.float32)
-    model.eval()
+    checkpoint = Checkpoint(str(run.folder))
+    tokenizer, model = checkpoint.tokenizer(), checkpoint.load(dtype="float32", device="cpu", attention=None)
     boundary = steps_as.boundary if run.config.kind == "prm" else "last-token"
     rendered = Renderer(tokenizer).steps(
         [(row.prompt, row.steps) for row in rows], separator=steps_as.step_separator, boundary=boundary

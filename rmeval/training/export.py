@@ -131,7 +131,8 @@ def _in_another_process(question: Mapping[str, Any]) -> list[dict[str, Any]]:
         asked, said = Path(folder, "question.json"), Path(folder, "answer.json")
         asked.write_text(json.dumps(question), encoding="utf-8")
         done = subprocess.run(  # noqa: S603 - our own interpreter and module
-            [sys.executable, "-m", "rmeval.training.reload", str(asked), str(said)],
+            # -P: or modules would be looked for in the folder that one happens to be in, which may be a stranger's
+            [sys.executable, "-P", "-m", "rmeval.training.reload", str(asked), str(said)],
             env={**alone, "PYTHONPATH": path},
             capture_output=True,
             encoding="utf-8",

@@ -53,7 +53,7 @@ def _answer(question: Mapping[str, Any], folder: str, adapter: bool) -> dict[str
 
         source = PeftConfig.from_pretrained(folder).base_model_name_or_path
         labels = {"num_labels": question["labels"]} if question["labels"] else {}
-        base = auto.from_pretrained(source, dtype=torch.float32, **labels)
+        base = auto.from_pretrained(source, dtype=torch.float32, use_safetensors=True, **labels)
         if len(tokenizer) > base.get_input_embeddings().num_embeddings:
             base.resize_token_embeddings(len(tokenizer), mean_resizing=False)
         base.config.pad_token_id = tokenizer.pad_token_id

@@ -137,6 +137,20 @@ def test_several_models_behind_one_server_share_no_replies(tiny_reward_model):
     assert [one.get("served") for one in found] == ["first", "second", None]
 
 
+@pytest.mark.slow
+def test_checkpoints_are_loaded_again_without_modules_of_the_folder_one_is_in(tmp_path, monkeypatch):
+    """`python -m` looks for modules there first, and there may be a data set of others with a `safetensors.py`."""
+    from rmeval.training.export import _in_another_process
+
+    canary = tmp_path / "canary"
+    for name in ("safetensors", "torch", "transformers"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(canary)!r}, 'w')\n")
+    monkeypatch.chdir(tmp_path)
+    asked = {"auto": "AutoModelForSequenceClassification", "folders": [], "threads": 1}
+    assert _in_another_process(asked) == []
+    assert not canary.exists()
+
+
 # --- the hub ---------------------------------------------------------------------------------------------------------
 
 
