@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from made_pairs import LOSE, find, pair
 
+from rmeval.errors import UsageError
 from rmeval.likelihood import NotIdentifiable
-from rmeval.metrics import calibration, rules
+from rmeval.metrics import calibration, rules, table
 from rmeval.metrics.evaluate import evaluate
 from rmeval.metrics.judge_calls import Reading, stability
 from rmeval.metrics.plan import MetricPlan, Section
-from rmeval.types import Judgement, Verdict
+from rmeval.metrics.thresholds import first_error_thresholds
+from rmeval.types import NAN, Judgement, Verdict
 
 
 def test_two_sections_are_a_mean_that_is_said():
@@ -50,3 +52,55 @@ def test_ten_prompts_are_enough_to_cross_fit_a_temperature():
     assert np.isfinite(fitted(10)).all()
     with pytest.raises(NotIdentifiable, match="only 9 different prompts"):
         fitted(9)
+
+
+def scored(name, grades, scores, subset="s", **more):
+    return Judgement(f"{subset}/{name}", subset, "", f"{subset} {name}", grades, scores=scores, **more)
+
+
+def test_only_one_game_of_scores_has_the_other_definition_beside_it():
+    two = (Verdict((0, 1), "A"), Verdict((1, 0), "B"))
+    by_score, by_verdict = scored("a", (1.0, 0.0), (2.0, 1.0)), scored("b", (1.0, 0.0), (), verdicts=two)
+    assert rules.judgebench([by_score], {}).variants == (("single_game", False),)
+    assert rules.judgebench([by_verdict], {}).variants == ()
+    assert rules.judgebench([by_score], {"single_game": True}).variants == ()
+
+
+def test_a_rating_that_could_not_be_read_is_worth_what_the_option_says():
+    row = scored("a", (1.0, 0.0, 0.0), (), ratings=((NAN,), (NAN,), (NAN,)), reasons=("unparsed",) * 3)
+    for unparsed, worth in (("wrong", 0.0), ("chance", 1 / 3)):
+        assert [r.value for r in rules.accuracy([row], {"unparsed": unparsed}).rows] == [worth]
+
+
+def test_ties_of_a_matrix_and_of_ranks_are_those_with_the_right_candidate():
+    styles = {"styles": ["plain", "long"]}
+
+    def tied(*scores):
+        return rules.style_matrix([scored("x", (1.0, 1.0, 0.0, 0.0), scores)], styles).ties
+
+    assert tied(3.0, 4.0, 1.0, 1.0) == tied(3.0, 3.0, 1.0, 2.0) == set()
+    assert tied(3.0, 4.0, 1.0, 3.0) == {"s/x"}
+    first = [scored(i, (1.0, 0.0, 0.0), s) for i, s in enumerate([(2.0, 2.0, 3.0), (2.0, 1.0, 3.0), (2.0, 2.0, 2.0)])]
+    assert rules.reciprocal_rank(first, {}).ties == {"s/0", "s/2"}
+    with pytest.raises(UsageError, match="option 'styles'"):
+        rules.style_matrix([], {"styles": ["plain", 3]})
+
+
+def test_thresholds_may_be_tuned_on_nothing():
+    rows = [
+        Judgement(f"{i}", "s", "", f"{i}", (), step_grades=((1, grade),), step_scores=((0.9, score),))
+        for i, (grade, score) in enumerate([(1, 0.8), (0, 0.2), (1, 0.7), (0, 0.3)])
+    ]
+    alone, both = (first_error_thresholds(rows, {"tune_on": on}).metrics for on in (None, "s"))
+    assert {m.name for m in alone} == {"F1[threshold=oracle]", "threshold:oracle"}
+    assert {m.name for m in both} == {"F1[threshold=oracle]", "threshold:oracle", "F1[threshold=s]", "threshold:s"}
+
+
+def test_rates_of_a_table_of_which_one_section_has_no_score():
+    lost = {"reasons": (None, "truncated")}
+    rows = [scored(i, (1.0, 0.0), (float(i), 1.0), "a") for i in range(4)]
+    rows += [scored(i, (1.0, 0.0), (1.0, NAN), "b", **lost) for i in range(4)]
+    plan = MetricPlan("accuracy", "sections", (Section("A", ("a",), LOSE), Section("B", ("b",), LOSE)))
+    found, plain = (evaluate(these, plan, replicates=20) for these in (table.of(rows), rows))
+    assert repr(found) == repr(plain)
+    assert find(found, "missing_rate").value == 0.5

@@ -149,7 +149,7 @@ def variants(node: ast.AST) -> Iterator[ast.AST]:
     elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
         yield ast.Constant(not node.value)
     elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):
-        yield ast.Constant(node.value + 1)
+        yield ast.Constant(node.value + 1 if node.value + 1 != node.value else 2 * node.value)
     elif isinstance(node, ast.Name) and node.id in NAMES and isinstance(node.ctx, ast.Load):
         yield changed(id=NAMES[node.id])
     elif isinstance(node, ast.Attribute) and node.attr in NAMES:
