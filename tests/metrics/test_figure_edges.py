@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from made_pairs import LOSE, find, pair
 
 from rmeval.errors import UsageError
 from rmeval.likelihood import NotIdentifiable
-from rmeval.metrics import calibration, rules, table
-from rmeval.metrics.evaluate import evaluate
-from rmeval.metrics.judge_calls import Reading, stability
+from rmeval.metrics import calibration, diagnostics, rules, table
+from rmeval.metrics.evaluate import evaluate, joint_bootstrap
+from rmeval.metrics.judge_calls import Reading, readings, stability
 from rmeval.metrics.plan import MetricPlan, Section
+from rmeval.metrics.style import strata
 from rmeval.metrics.thresholds import first_error_thresholds
 from rmeval.types import NAN, Judgement, Verdict
 
@@ -84,6 +87,8 @@ def test_ties_of_a_matrix_and_of_ranks_are_those_with_the_right_candidate():
     assert rules.reciprocal_rank(first, {}).ties == {"s/0", "s/2"}
     with pytest.raises(UsageError, match="option 'styles'"):
         rules.style_matrix([], {"styles": ["plain", 3]})
+    with pytest.raises(UsageError, match="option 'styles'"):
+        rules.style_matrix([], {"styles": ["plain", ""]})
 
 
 def test_thresholds_may_be_tuned_on_nothing():
@@ -104,3 +109,43 @@ def test_rates_of_a_table_of_which_one_section_has_no_score():
     found, plain = (evaluate(these, plan, replicates=20) for these in (table.of(rows), rows))
     assert repr(found) == repr(plain)
     assert find(found, "missing_rate").value == 0.5
+
+
+def test_shares_and_numbers_have_their_unit():
+    units = {
+        name: diagnostics._blank(name).unit
+        for name in ("length:accuracy_longer", "agreement:top", "mde", "x:saturated")
+    }
+    assert set(units.values()) == {"fraction"}
+    assert diagnostics._blank("length:slope").unit == diagnostics._blank("accuracy:slope").unit == "number"
+    rows = [pair(i, "a", 1) for i in range(3)]
+    assert (
+        find(evaluate(rows, MetricPlan("accuracy", "rows", (Section("accuracy", (), LOSE),))), "accuracy").unit
+        == "fraction"
+    )
+
+
+def test_pairs_a_tenth_longer_are_similar_and_none_is_left_out():
+    ratio = np.array(
+        [math.log(1.1), -math.log(1.1), 0.0, np.nextafter(math.log(1.1), 1), -np.nextafter(math.log(1.1), 1)]
+    )
+    found = strata(np.array([1.0, 1.0, 0.0, 1.0, 0.0]), ratio, np.arange(5), list("abcde"))
+    assert (found.similar.n, found.longer.n, found.shorter.n) == (3, 1, 1)
+    assert (found.similar.value, found.longer.value, found.shorter.value) == (2 / 3, 1.0, 0.0)
+
+
+def test_joint_resamples_have_the_seed_0_unless_said():
+    plan = MetricPlan("accuracy", "rows", (Section("accuracy", (), LOSE),))
+    rows = [pair(i, "a", i % 3 > 0) for i in range(40)]
+    drawn = [
+        joint_bootstrap([rows], plan, replicates=9, **seed).replicates.tolist()
+        for seed in ({}, {"seed": 0}, {"seed": 1})
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_one_row_that_refuses_makes_readings_of_all():
+    refusing = scored("a", (1.0, 0.0), (1.0, NAN), reasons=(None, "refused"))
+    plain = scored("b", (1.0, 0.0), (1.0, 0.0))
+    ratings = scored("c", (1.0, 0.0), (), ratings=((1.0,), (2.0,)))
+    assert [len(readings(rows)) for rows in ([plain], [plain, refusing], [plain, ratings])] == [0, 4, 4]
