@@ -77,6 +77,43 @@ def test_a_recorded_row_that_is_none(pairs, row, said):
     assert "r.jsonl line 1" in message
 
 
+@pytest.mark.parametrize(
+    ("architecture", "arguments", "said"),
+    [
+        ("LlamaForCausalLM", ["rm", "--scorer", "implicit"], "the implicit reward is a log-ratio to a reference model"),
+        (
+            "LlamaForCausalLM",
+            ["rm", "--scorer", "implicit", "-a", "scorer.reference=org/base", "--engine", "vllm"],
+            "policy and reference are loaded in turn, which --engine vllm does not do",
+        ),
+        ("LlamaForTokenClassification", ["rm"], "scores tokens, and its config does not say what they mean"),
+        (
+            "LlamaForTokenClassification",
+            ["rm", "--scorer", "scalar"],
+            "scores tokens; as scalar it has nothing to read",
+        ),
+        (
+            "LlamaForSequenceClassification",
+            ["rm", "--scorer", "process"],
+            "gives one number per text, and process reads",
+        ),
+        ("LlamaForSequenceClassification", ["rm", "--scorer", "pairwise"], "reads one response at a time; as pairwise"),
+        (
+            "LlamaForSequenceClassification",
+            ["rm", "--scorer", "implicit"],
+            "is no language model, so it has no implicit",
+        ),
+        ("LlamaForSequenceClassification", ["judge:rm"], "is no language model, so it has no words"),
+        ("LlamaForSomethingElse", ["rm"], "cannot tell what kind of scorer LlamaForSomethingElse is"),
+    ],
+)
+def test_a_checkpoint_that_is_read_as_what_it_is_not(tiny_reward_model, tmp_path, architecture, arguments, said):
+    shutil.copytree(tiny_reward_model, tmp_path / "rm")
+    config = json.loads((tmp_path / "rm" / "config.json").read_text())
+    (tmp_path / "rm" / "config.json").write_text(json.dumps({**config, "architectures": [architecture]}))
+    assert said in refused("run", *arguments, "--suite", "arithmetic", "--limit", "2")
+
+
 def test_an_ensemble_of_results_about_different_suites(pairs):
     assert rmeval("run", "length", "--suite", "arithmetic", "--limit", "8", "--out", "a").code == 0
     assert rmeval("run", "length", "--suite", "pairs", "--data", pairs, "--out", "b").code == 0
