@@ -232,6 +232,11 @@ class Checkpoint:
                     "rmeval loads safetensors only: convert once with save_pretrained(..., safe_serialization=True)"
                 )
             raise UsageError(f"model {self.source}: no *.safetensors in this folder")
+        if self.form == "causal" and self.config.is_encoder_decoder:
+            raise UsageError(
+                f"model {self.source}: {self.architecture} reads with an encoder and writes with a decoder. Language "
+                "models that rmeval reads are decoders alone: without its encoder this one would say anything"
+            )
         refuse_elsewhere(self.source, self._file, getattr(self.config, "transformers_weights", None))
 
     def max_length(self, tokenizer: Any) -> int:

@@ -358,10 +358,13 @@ def _padded(lengths: Mapping[int, int], most: int) -> list[list[int]]:
 
 
 def _stretch(config: Any, length: int) -> int:
-    """What the rotary angles of a text depend on beside its tokens' places: texts that differ cannot share a pass.
+    """What a text's hidden states depend on beside its tokens and their places: texts that differ cannot share a pass.
 
-    `longrope` (Phi) turns to other frequencies beyond a length, `dynamic` has its own for each length beyond.
+    `longrope` (Phi) turns to other frequencies beyond a length, `dynamic` has its own for each length beyond. Classes
+    that choose which keys they see (DeepSeek V3.2) may choose padding beyond so many.
     """
+    if length > (getattr(config, "index_topk", None) or math.inf):
+        return length
     rope = getattr(config, "rope_parameters", None) or {}
     for one in [rope, *rope.values()]:
         kind = one.get("rope_type") if isinstance(one, dict) else None

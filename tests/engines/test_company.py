@@ -15,7 +15,8 @@ from rmeval.engines.own_forward import OwnForward
 from rmeval.engines.states import cannot_share
 from rmeval.engines.transformers import TransformersEngine
 from rmeval.errors import UsageError
-from rmeval.types import Request, Text
+from rmeval.models import load_model
+from rmeval.types import Mark, Request, Special, Text
 
 SIZES = dict(
     hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, max_position_embeddings=256
@@ -102,6 +103,44 @@ def test_dynamic_angles_do_not_remember_a_longer_text(tmp_path):
         engine = TransformersEngine(Checkpoint(str(folder)), max_length=128, share=share)
         found = [engine.run([one])[0].values[0][0] for one in asked(texts)]
         assert found == pytest.approx(alone, abs=1e-5)
+
+
+def test_chosen_keys_are_chosen_among_a_texts_own(tmp_path):
+    """Beyond so many keys DeepSeek V3.2 chooses, and its class chooses others where a text is padded."""
+    tok = tiny.tokenizer()
+    tok.save_pretrained(tmp_path)
+    torch.manual_seed(0)
+    model = transformers.DeepseekV32ForCausalLM(
+        transformers.DeepseekV32Config(
+            **SIZES, vocab_size=len(tok), num_key_value_heads=4, q_lora_rank=16, kv_lora_rank=16, qk_rope_head_dim=8,
+            qk_nope_head_dim=8, v_head_dim=8, n_routed_experts=4, num_experts_per_tok=2, n_group=1, topk_group=1,
+            moe_intermediate_size=32, first_k_dense_replace=1, index_topk=8, index_head_dim=8, index_n_heads=2,
+        )
+    ).eval()  # fmt: skip
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(0, 0.2)
+    model.save_pretrained(tmp_path)
+    texts = [words(n, n) for n in (4, 20, 33, 20)]
+    named = Special("good"), Special("bad")
+    requests = [Request((Text(text), Mark()), "marks", "tokens", named, group="a") for text in texts]
+    found = TransformersEngine(Checkpoint(str(tmp_path))).run(requests)
+    for text, reply in zip(texts, found, strict=True):
+        with torch.no_grad():
+            whole = model(tok(text, add_special_tokens=False, return_tensors="pt")["input_ids"]).logits[0, -1]
+        expected = whole[tok.convert_tokens_to_ids(["good", "bad"])].tolist()
+        assert reply.values[0] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_decoder_without_its_encoder_is_no_language_model(tmp_path):
+    tok = tiny.tokenizer()
+    tok.save_pretrained(tmp_path)
+    made = transformers.BartConfig(vocab_size=len(tok), **DECODER)
+    transformers.BartForConditionalGeneration(made).save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match="BartForConditionalGeneration reads with an encoder"):
+        load_model(f"judge:{tmp_path}")
+    with pytest.raises(UsageError, match="reads with an encoder"):
+        load_model(str(tmp_path), scorer="implicit", given={"scorer": {"mode": "avg"}})
 
 
 def test_llama_4_does_not_share():
