@@ -41,8 +41,12 @@ def locked(path: Path, what: str) -> Iterator[None]:
             except FileExistsError:
                 _clear_if_stale(path, mine["host"])
                 continue
-            with os.fdopen(handle, "w") as out:
-                json.dump(mine, out)
+            try:
+                with os.fdopen(handle, "w") as out:
+                    json.dump(mine, out)
+            except BaseException:  # half a lock would be taken for one that is being written
+                path.unlink(missing_ok=True)
+                raise
             break
     try:
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -11,6 +12,8 @@ import sys
 import threading
 from pathlib import Path
 
+import batch_server
+import judge_server
 import own_rows
 import pytest
 import tiny
@@ -19,7 +22,7 @@ from command import PROGRAM, environment, rmeval
 from safetensors.torch import load_file, save_file
 
 from rmeval.engines.checkpoint import Checkpoint
-from rmeval.errors import LockHeld, UsageError
+from rmeval.errors import LockHeld, ResourceError, UsageError
 from rmeval.locks import locked
 from rmeval.models import load_model
 from rmeval.whole_files import draft_folder, write_whole
@@ -151,12 +154,36 @@ def test_checkpoints_are_loaded_again_without_modules_of_the_folder_one_is_in(tm
     assert not canary.exists()
 
 
+# --- servers ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_header_that_names_no_encoding_of_texts_is_passed_over(tmp_path, batch):
+    """`charset=hex` is a codec that Python knows, and none of texts; with it the library failed with a traceback."""
+    server = batch_server.BatchServer(lambda _: "[[A]]") if batch else judge_server.JudgeServer("[[A]]")
+    rows = own_rows.pairs(tmp_path / "pairs.jsonl", n=2)
+    with server:
+        handler = server._http.RequestHandlerClass
+        send = handler.send_header
+        server._http.RequestHandlerClass = type(
+            "Odd",
+            (handler,),
+            {
+                "send_header": lambda self, name, value: send(
+                    self, name, f"{value}; charset=hex" if name == "Content-Type" else value
+                )
+            },
+        )
+        asked = ["run", "judge:m", "--suite", "pairs", "--data", rows, "--base-url", server.url]
+        more = ["-a", "engine.batch=true", "-a", "engine.poll=0.01"] if batch else []
+        got = rmeval(*asked, "--out", tmp_path / "out", *more)
+    assert got.code == 0, got.stderr
+
+
 # --- the hub ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_cache_on_a_full_disk_is_exit_4(tmp_path, monkeypatch):
-    import errno
-
     import huggingface_hub
 
     def full(*_, **__):
@@ -292,6 +319,19 @@ def test_files_have_the_rights_that_the_mask_leaves(tmp_path):
         os.umask(before)
     assert (tmp_path / "mine.json").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_lock_that_the_disk_has_no_room_for_locks_nobody_out(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "run.lock"
+    with monkeypatch.context() as patched:
+        patched.setattr("rmeval.locks.json.dump", full)
+        with pytest.raises(ResourceError, match="the disk is full"), locked(path, "a run"):
+            pass
+    with locked(path, "a run"):
+        pass
 
 
 def test_one_of_many_takes_over_a_stale_lock(tmp_path):

@@ -129,7 +129,17 @@ def opened(base_url: str, key: Key, transport: Transport) -> Any:
         base_url=base_url,
         max_retries=0,
         timeout=openai.Timeout(transport.timeout, connect=min(CONNECT, transport.timeout)),
+        http_client=openai.DefaultAsyncHttpxClient(event_hooks={"response": [_as_json]}),
     )
+
+
+async def _as_json(response: Any) -> None:
+    as_json(response)
+
+
+def as_json(response: Any) -> None:
+    """Have a response read as UTF-8, which JSON is: a header may name `hex`, with which the library would fail."""
+    response.encoding = "utf-8"
 
 
 async def answer_to(call: Callable[[], Any], key: Key, seconds: float) -> Any:

@@ -22,7 +22,7 @@ from typing import IO, Any, Final, Self
 
 from rmeval.engines.openai import policy
 from rmeval.engines.openai.calls import Transport
-from rmeval.engines.openai.client import CONNECT, connection_fault, decoded
+from rmeval.engines.openai.client import CONNECT, as_json, connection_fault, decoded
 from rmeval.engines.openai.policy import Fault
 from rmeval.engines.openai.secrets import Key
 from rmeval.errors import CheckFailed
@@ -83,7 +83,13 @@ class Calls:
         timeout = openai.Timeout(self.transport.timeout, connect=min(CONNECT, self.transport.timeout))
         self._open.enter_context(self.key.hidden_in_logs())
         self._api = self._open.enter_context(
-            openai.OpenAI(api_key=self.key.value, base_url=self.base_url, max_retries=0, timeout=timeout)
+            openai.OpenAI(
+                api_key=self.key.value,
+                base_url=self.base_url,
+                max_retries=0,
+                timeout=timeout,
+                http_client=openai.DefaultHttpxClient(event_hooks={"response": [as_json]}),
+            )
         )
         return self
 
