@@ -11,6 +11,7 @@ from fuzz_driving import Target
 
 from rmeval.final_answers import final_answer, same_answer
 from rmeval.markup import count_markup
+from rmeval.probes.robustness.transformations import TRANSFORMATIONS
 from rmeval.scorers.splitting import split
 from rmeval.training import harmony
 
@@ -96,8 +97,34 @@ def _channels(case: str) -> bool:
     return True
 
 
+CODE = (
+    "```python\n", "```", "\ndef f(n):\n    total = n + 1\n    return total\n", "    total = ", "n", "+1", "-", "(", ")", "[", "lambda x: ",
+    "if n:\n", "# a comment", '"""', "class A:\n", "exec(n)", "\n    ", "\t", "f'{n}'", "global n\n", "x = y = 1\n", "not ",
+)  # fmt: skip
+PROSE = (
+    "The sum is 5.", "Some plain words here", "a = b", "1,000", "20%", "5 kg", "https://a.b", "'quoted'", '"', "<a href", "**", "__",
+    "- item", "`code`", "a", "=", "Dr. No", " ", "\n", "answer: 7", "#### 7", r"\boxed{7}", "2024", "1234", "I'm here - now",
+)  # fmt: skip
+
+
+def _reworded_case(draw: random.Random) -> str:
+    pieces = draw.choice((STEPS, CODE, PROSE, (*STEPS, *PROSE), (*CODE, *PROSE)))
+    return f"{draw.choice(list(TRANSFORMATIONS))}\n{_case(draw, pieces)}"
+
+
+def _reworded(case: str) -> bool:
+    """A text as the robustness probe says it again."""
+    name, _, text = case.partition("\n")
+    if name not in TRANSFORMATIONS:
+        return False
+    again = TRANSFORMATIONS[name].edit(text, random.Random(1), "What is 2 + 2?")
+    assert again is None or again != text, "changed, and the same"
+    return again is not None
+
+
 TARGETS = (
     Target("final answer", partial(_case, pieces=ANSWERS), _boxed),
     Target("steps and markup of a text", partial(_case, pieces=STEPS), _steps),
     Target("Harmony's channels", partial(_case, pieces=CHANNELS), _channels),
+    Target("text said again", _reworded_case, _reworded),
 )

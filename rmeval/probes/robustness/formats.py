@@ -157,7 +157,7 @@ def thousands(text: str, rng: random.Random, prompt: str) -> str | None:
 def no_thousands(text: str, rng: random.Random, prompt: str) -> str | None:
     """1,000 -> 1000, outside code and LaTeX; not in brackets, where it may be two numbers."""
     del rng, prompt
-    if re.search(r"[(\[{][^)\]}\n]*\d,\d{3}", text):
+    if re.search(r"[(\[{][^()\[\]{}\n]*\d,\d{3}", text):
         return None
     return _in_plain(text, lambda part: _GROUPED.sub(lambda m: m[0].replace(",", ""), part))
 

@@ -70,11 +70,18 @@ def _each(text: str, function: Callable[[str], str | None]) -> str | None:
     """The text with a function applied to each piece of Python that parses; None where it changed none."""
     parts, at, changed = [], 0, False
     for start, end in regions(text):
-        new = function(text[start:end]) if _tree(text[start:end]) is not None else None
+        new = _changed(text[start:end], function)
         changed |= new is not None
         parts += [text[at:start], text[start:end] if new is None else new]
         at = end
     return "".join([*parts, text[at:]]) if changed else None
+
+
+def _changed(code: str, function: Callable[[str], str | None]) -> str | None:
+    try:
+        return function(code) if _tree(code) is not None else None
+    except RecursionError:  # a sum of a thousand terms is as deep a tree
+        return None
 
 
 def _tree(code: str) -> ast.Module | None:
