@@ -122,7 +122,7 @@ def logistic(
     codes, c = cluster_codes(clusters)
     if c < 2:
         raise NotIdentifiable(f"{c} different prompt{'' if c == 1 else 's'}")
-    if np.linalg.matrix_rank(x * np.sqrt(w)[:, None]) < x.shape[1]:
+    if _rank(x * np.sqrt(w)[:, None]) < x.shape[1]:
         raise NotIdentifiable("the features follow from each other")
     signed = 2 * y - 1
 
@@ -141,6 +141,12 @@ def logistic(
     bread: Floats = np.asarray(np.linalg.inv(-hessian), dtype=np.float64)
     scores = x * (w * (y - sigmoid(x @ b)))[:, None]
     return LogisticFit(b, clustered_covariance(scores, codes, c, bread), bread, c)
+
+
+def _rank(x: Floats) -> int:
+    """What numpy's `matrix_rank` says of [n, p], by way of a triangle [p, p]: of many rows it takes much memory."""
+    found = np.linalg.svd(np.linalg.qr(x, mode="r"), compute_uv=False)
+    return int((found > found.max(initial=0.0) * max(x.shape) * np.finfo(np.float64).eps).sum())
 
 
 def sigmoid(z: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""Many values held small: the first few thousand as they are, all others as compressed JSON, made again when asked for.
+"""Many values held small: a few thousand as they are, more as compressed JSON, made again when asked for.
 
 A suite of a hundred thousand examples is gone through a few times and in order. Held as objects it takes several times
 the memory of its file. What is packed lies in a temporary file that nobody else can open and that is gone with the
@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import IO, Any, Generic, TypeVar, overload
 
-PLAIN = 8192
-"""Values that are held as they are."""
+PLAIN = 4096
+"""Values that are held as they are, where there are no more."""
 _BLOCK = 256
 
 T = TypeVar("T")
@@ -30,11 +30,10 @@ class Packed(Sequence[T], Generic[T]):
     def __init__(self, values: Iterable[T], to_json: Callable[[T], Any], from_json: Callable[[Any], T]) -> None:
         source = iter(values)
         self._from_json = from_json
-        self._plain = list(islice(source, PLAIN))
         self._blocks: list[bytes | tuple[int, int]] = []
         self._file: IO[bytes] | None = None
         self._last: tuple[int, list[T]] = (-1, [])
-        self._size = len(self._plain)
+        self._size = 0
         while block := [to_json(value) for value in islice(source, _BLOCK)]:
             self._blocks.append(self._kept(zlib.compress(json.dumps(block, separators=(",", ":")).encode(), 1)))
             self._size += len(block)
@@ -74,16 +73,10 @@ class Packed(Sequence[T], Generic[T]):
     def __getitem__(self, index: int | slice) -> T | Sequence[T]:
         if isinstance(index, slice):
             return tuple(self[place] for place in range(self._size)[index])
-        place = range(self._size)[index]
-        if place < len(self._plain):
-            return self._plain[place]
-        number, within = divmod(place - len(self._plain), _BLOCK)
+        number, within = divmod(range(self._size)[index], _BLOCK)
         return self._block(number)[within]
 
     def __iter__(self) -> Iterator[T]:
-        return chain(self._plain, self._unpacked())
-
-    def _unpacked(self) -> Iterator[T]:
         for number in range(len(self._blocks)):
             yield from self._block(number)
 
@@ -104,5 +97,13 @@ def packed(values: Iterable[T], to_json: Callable[[T], Any], from_json: Callable
     >>> len(many), many[9_999], sum(many), many[8190:8194]
     (10000, 9999, 49995000, (8190, 8191, 8192, 8193))
     """
-    found = Packed(values, to_json, from_json)
-    return tuple(found) if len(found) <= PLAIN else found
+    source = iter(values)
+    few = list(islice(source, PLAIN + 1))
+    return tuple(few) if len(few) <= PLAIN else Packed(chain(_emptied(few), source), to_json, from_json)
+
+
+def _emptied(values: list[T]) -> Iterator[T]:
+    """The values, none of which the list holds any more once it is given."""
+    values.reverse()
+    while values:
+        yield values.pop()

@@ -13,6 +13,8 @@ What this module does not know: how metrics work, where examples come from, in w
 from __future__ import annotations
 
 import time
+from array import array
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +29,7 @@ from rmeval.store import Store, fingerprint_digest, request_key
 from rmeval.types import UNREAD, Conversation, Example, Judgement, Plan, Reply, Request, Score, TextFacts, View
 from rmeval.views import views
 
-PART = 8192
+PART = 4096
 """Examples from which on a run is worked through in parts: what a conversation and a plan hold is held for one part."""
 
 
@@ -84,16 +86,7 @@ def run(
     start = time.monotonic()
     counts = Counts()
     desk = _Desk(engine, store, counts, title)
-    kept: list[Sequence[Judgement]] = []
-    for part in _parts(examples, desk):
-        if isinstance(scorer, Recording):
-            judged = tuple(recorded(example, scorer) for example in part)
-        else:
-            judged = _converse(part, scorer, desk, by_step)
-        # what is kept of each of very many examples must be little
-        kept.append(judged if len(part) == len(examples) else table.of(judged) or judged)
-    judgements = _together(kept)
-    del kept
+    judgements = _together([_judged(part, scorer, desk, by_step) for part in _parts(examples, desk)])
     reasons = Counter(reason for j in judgements for reason in reasons_of(j))
     for name, n in missed(judgements).items():
         setattr(counts, name, n)
@@ -162,9 +155,9 @@ def _parts(examples: Sequence[Example], desk: _Desk) -> Iterator[Sequence[Exampl
         return
     desk.parts = -(-len(examples) // PART)
     source = iter(examples)
-    while part := tuple(islice(source, PART)):
+    for _ in range(desk.parts):
         desk.part += 1
-        yield part
+        yield tuple(islice(source, PART))
 
 
 def _together(parts: Sequence[Sequence[Judgement]]) -> Sequence[Judgement]:
@@ -173,6 +166,15 @@ def _together(parts: Sequence[Sequence[Judgement]]) -> Sequence[Judgement]:
     tables = [part for part in parts if isinstance(part, table.Table)]
     whole = table.joined(tables) if len(tables) == len(parts) else None
     return tuple(chain.from_iterable(parts)) if whole is None else whole
+
+
+def _judged(examples: Sequence[Example], scorer: Scorer | Recording, desk: _Desk, by_step: bool) -> Sequence[Judgement]:
+    """The judgements of a part; what is kept of each of very many examples must be little."""
+    if isinstance(scorer, Recording):
+        found = tuple(recorded(example, scorer) for example in examples)
+    else:
+        found = _converse(examples, scorer, desk, by_step)
+    return found if desk.parts == 1 else table.of(found) or found
 
 
 def _converse(examples: Sequence[Example], scorer: Scorer, desk: _Desk, by_step: bool) -> tuple[Judgement, ...]:
@@ -207,8 +209,8 @@ class _Desk:
     parts: int = 1
     """Of how many parts of the run the one at hand is which."""
     _alike: dict[TextFacts, TextFacts] = field(default_factory=dict)
-    _asked: set[int] = field(default_factory=set)
-    """What earlier parts have asked, by the start of its key; the store knows all of it."""
+    _asked: list[array[int]] = field(default_factory=list)
+    """What earlier parts have asked, by the start of its key, sorted; the store knows all of it."""
 
     def answer(self, requests: list[Request], asked_by: str) -> dict[Request, Reply]:
         """Replies to distinct requests."""
@@ -246,10 +248,17 @@ class _Desk:
         """Stored replies to what another part has asked: nothing is computed twice, in a resumed run neither."""
         digest = fingerprint_digest(engine.fingerprint())
         keys = [request_key(request, digest) for request in requests]
-        again = [(r, key) for r, key in zip(requests, keys, strict=True) if int(key[:12], 16) in self._asked]
-        self._asked.update(int(key[:12], 16) for key in keys)
+        starts = [int(key[:12], 16) for key in keys]
+        again = [
+            pair for pair, start in zip(zip(requests, keys, strict=True), starts, strict=True) if self._was_asked(start)
+        ]
+        self._asked.append(array("Q", sorted(starts)))
         stored = self.store.get([key for _, key in again]) if self.store is not None else {}
         return {request: stored[key] for request, key in again if key in stored}
+
+    def _was_asked(self, start: int) -> bool:
+        places = ((part, bisect_left(part, start)) for part in self._asked)
+        return any(place < len(part) and part[place] == start for part, place in places)
 
     def _streamed(self, asked: list[Request], digest: str, engine: Streams) -> Iterator[tuple[Request, Reply]]:
         """Replies that stand for themselves: each is stored before the next is looked at."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import weakref
 
 import pytest
 from command import rmeval
@@ -45,6 +46,24 @@ def test_packed_values_are_the_values(monkeypatch):
     with pytest.raises(IndexError):
         found[37]
     assert packed(values[:10], lambda v: v, lambda v: v) == tuple(values[:10])
+
+
+def test_of_many_values_none_is_held_as_it_was(monkeypatch):
+    class Value:
+        pass
+
+    monkeypatch.setattr(packing, "PLAIN", 10)
+    alive = weakref.WeakSet()
+
+    def made():
+        for _ in range(12):
+            value = Value()
+            alive.add(value)
+            yield value
+
+    found = packed(made(), lambda _: None, lambda _: Value())
+    assert len(found) == 12
+    assert not alive
 
 
 def test_where_no_temporary_file_can_be_written_packed_values_stay_in_memory(monkeypatch):

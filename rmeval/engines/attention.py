@@ -194,6 +194,8 @@ def _attention(had: str) -> Any:
             found.append(inner(module, *asked, **given)[0] if made is None else made)
         _keep(under_way, key, value)
         under_way.attended += 1
+        # what a part was filled up with, see `rmeval.engines.states`, sees nothing and is seen by nothing
+        found.append(found[0].new_zeros(1, query.shape[2] - under_way.end + under_way.start, *found[0].shape[2:]))
         return torch.cat(found, dim=1), None
 
     return attention

@@ -38,6 +38,8 @@ _WINDOW = 1024
 
 _AT_ONCE = 1024
 """Tokens whose activations a CPU's caches still hold; shared keys and values are kept from part to part."""
+_STEP = 16
+"""On a CPU a part is filled up to a multiple of this: oneDNN keeps code and memory for every size that it has met."""
 _TIMED = 8192
 """Tokens of the passes that kernels are timed on."""
 _ATTEND = {"full_attention", "sliding_attention", "chunked_attention"}
@@ -148,11 +150,13 @@ class States:
             with attention.over(one.packed, self.kernel) as under_way:
                 for start, end in one.packed.cuts(self._at_once()):
                     under_way.start, under_way.end, under_way.attended = start, end, 0
-                    part = _index([ids[start:end]], self.device)
+                    fill = [0] * (-(end - start) % _STEP if self.device == "cpu" and self.kernel == "pieces" else 0)
+                    part = _index([ids[start:end] + fill], self.device)
                     # all ones: without it, transformers takes steps in the positions for other texts
                     given = {"attention_mask": torch.ones_like(part), "use_cache": False}
-                    places = _index([positions[start:end]], self.device)
-                    parts.append(self.body(input_ids=part, position_ids=places, **given).last_hidden_state[0])
+                    places = _index([positions[start:end] + fill], self.device)
+                    hidden = self.body(input_ids=part, position_ids=places, **given).last_hidden_state
+                    parts.append(hidden[0, : end - start])
                     layers = self.body.config.get_text_config().num_hidden_layers
                     if under_way.attended != layers:
                         raise kernels.NotShareableError(f"{layers - under_way.attended} of {layers} do not attend")

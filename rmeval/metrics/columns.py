@@ -103,7 +103,7 @@ class Places(Collection[str]):
 
 def accuracy(table: Table, ties: str) -> tuple[Column, Any] | None:
     """Credits of the rule `accuracy` and where [n] a tie decides them, of rows with contrast; None for none scored."""
-    kept = table if bool(table.contrast.all()) else table.take(np.flatnonzero(table.contrast))
+    kept = table.take(np.flatnonzero(table.contrast))
     if not len(kept) or not bool(kept.whole.any()) or bool(kept.unread.any()):
         return None
     starts = kept.starts[:-1]
@@ -143,8 +143,8 @@ def rates(table: Table, earned: Sequence[Column], tied: Sequence[Any]) -> tuple[
     by_tie = np.zeros(there.size, dtype=bool)
     for column, where in zip(earned, tied, strict=True):
         by_tie[column.table.places[where]] = True
-    rows = table.take(np.flatnonzero(there[table.places])) if not there[table.places].all() else table
-    scored = rows.take(np.flatnonzero(whole[rows.places])) if not whole[rows.places].all() else rows
+    rows = table.take(np.flatnonzero(there[table.places]))
+    scored = rows.take(np.flatnonzero(whole[rows.places]))
     return (
         Column(scored, "tie_rate", by_tie[scored.places].astype(np.float64)),
         Column(rows, "missing_rate", (~whole[rows.places]).astype(np.float64)),

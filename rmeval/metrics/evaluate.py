@@ -72,9 +72,16 @@ def evaluate(
     `replicates` resamples from `seed`. Raises `UsageError` for unknown rules or options and for rows that a rule
     cannot take.
     """
-    book = Book(judgements, plan)
+    finished, beside = _by_plan(Book(judgements, plan), replicates, seed)
+    # sums of floats depend on their order; the figures must not depend on that of the rows
+    in_order = judgements.by_id() if isinstance(judgements, Table) else sorted(judgements, key=lambda j: j.id)
+    return [*finished, *beside, *diagnostics(in_order, finished[0])]
+
+
+def _by_plan(book: Book, replicates: int, seed: int) -> tuple[list[Metric], list[Metric]]:
+    """What the plan says and what stands beside it; none of the credits of many rows is held any longer than this."""
     drafts = [
-        _Draft(plan.headline, None, book.headline(), book.note()),
+        _Draft(book.plan.headline, None, book.headline(), book.note()),
         *_parts(book),
         *_components(book),
         *_definitions(book),
@@ -88,9 +95,8 @@ def evaluate(
     for draft in drafts:
         first.setdefault((draft.name, draft.subset), draft)
     finished = _finish(list(first.values()), replicates, seed)
-    # sums of floats depend on their order; the figures must not depend on that of the rows
-    in_order = judgements.by_id() if isinstance(judgements, Table) else sorted(judgements, key=lambda j: j.id)
-    return [*finished, *_random_null(book), *_figures(book), *diagnostics(in_order, finished[0])]
+    del drafts, first, draft
+    return finished, [*_random_null(book), *_figures(book)]
 
 
 def headline_items(judgements: Sequence[Judgement], plan: MetricPlan, subset: str | None = None) -> list[Item]:

@@ -261,6 +261,20 @@ def test_out_of_memory_halves_the_pass_and_loses_nothing(tiny_reward_model, caps
     assert [reply.reason for reply in engine.run(asked[:3])] == ["engine_error"] * 3
 
 
+def test_a_cpu_meets_few_sizes_of_parts(tiny_reward_model):
+    # oneDNN keeps code and memory for each: of texts of all lengths a run's memory would grow with their number
+    engine = TransformersEngine(Checkpoint(str(tiny_reward_model)))
+    asked = requests([("", words(n, n)) for n in range(1, 40)])
+    expected = [engine.run([one])[0].values[0][0] for one in asked]
+    sizes = []
+    engine.reader.states.body.register_forward_pre_hook(
+        lambda _, args, given: sizes.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    assert [engine.run([one])[0].values[0][0] for one in asked] == pytest.approx(expected, abs=1e-6)
+    assert len(sizes) == len(asked)
+    assert not any(size % 16 for size in sizes)
+
+
 def test_linear_layers_are_laid_out_once_where_that_changes_nothing(tiny_reward_model):
     if not prepacked.available():
         pytest.skip("this torch lacks oneDNN's operators")
