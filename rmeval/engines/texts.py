@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from rmeval.engines.checkpoint import Checkpoint
 from rmeval.engines.encoding import Encoded
 from rmeval.engines.transformers import TransformersEngine
 from rmeval.engines.writing import Written
@@ -40,23 +39,17 @@ class LaidOut:
         return Reply(reason=reason, n_tokens=n_tokens, truncated=len(self.ids) < n_tokens, attempts=attempts)
 
 
-def stated_ends(checkpoint: Checkpoint) -> tuple[int, ...]:
-    """The ids that end a text as `generation_config.json` says, none where there is no such file.
-
-    Raises `UsageError` where the file holds none that are ids.
-    """
+def stated_ends(source: str, revision: str | None) -> tuple[int, ...]:
+    """The ids that end a text as `generation_config.json` says; () without one, `UsageError` where they are no ids."""
     from transformers import GenerationConfig
 
     try:
-        said = GenerationConfig.from_pretrained(checkpoint.source, revision=checkpoint.revision).eos_token_id
+        said = GenerationConfig.from_pretrained(source, revision=revision).eos_token_id
+        return tuple(map(int, said if isinstance(said, list) else () if said is None else (said,)))
     except OSError:  # a checkpoint need not have one
         return ()
     except Exception as fault:  # noqa: BLE001 - what transformers makes of odd values has no common base
-        raise UsageError(f"model {checkpoint.source}: generation_config.json cannot be used: {fault}") from None
-    ends = () if said is None else tuple(said) if isinstance(said, list | tuple) else (said,)
-    if not all(type(token) is int for token in ends):
-        raise UsageError(f"model {checkpoint.source}: generation_config.json: eos_token_id must be ids, found {said!r}")
-    return ends
+        raise UsageError(f"model {source}: generation_config.json cannot be used: {fault}") from None
 
 
 class Texts(TransformersEngine):
@@ -69,16 +62,15 @@ class Texts(TransformersEngine):
             if encoded is None:
                 raise ValueError("a request that the plan settled cannot be run")
             ids = self._cut(encoded.ids, self._room(request))
-            last = (len(ids) - 1,)
-            places = last if request.at in ("last", "next") else tuple(self._kept_places(encoded))
+            places = (len(ids) - 1,) if request.at in ("last", "next") else tuple(self._kept_places(encoded))
             found.append(LaidOut(encoded, ids, places))
         return found
 
     @cached_property
     def stops(self) -> frozenset[int]:
         """The ids that end what a language model writes."""
-        ends = {self.tokenizer.eos_token_id, self.encoder.turn_end, *stated_ends(self.checkpoint)}
-        return frozenset(int(token) for token in ends if token is not None)
+        said = stated_ends(self.checkpoint.source, self.checkpoint.revision)
+        return frozenset(int(t) for t in (*said, self.tokenizer.eos_token_id, self.encoder.turn_end) if t is not None)
 
     def said(self, row: LaidOut, ids: list[int], finish: Finish) -> Reply:
         """The reply of a language model that wrote these ids after a text."""
@@ -87,8 +79,7 @@ class Texts(TransformersEngine):
     def one_by_one(self, requests: Sequence[Request]) -> Plan:
         """The plan in the order of the requests, so that candidates of one prompt follow each other, each by itself."""
         planned = self.plan(requests)
-        there = sorted(i for batch in planned.batches for i in batch)
-        return replace(planned, batches=tuple((i,) for i in there))
+        return replace(planned, batches=tuple((i,) for i in sorted(i for batch in planned.batches for i in batch)))
 
     def identity(self) -> dict[str, JSON]:
         """What of the fingerprint is about the weights and the texts, and not about what runs them."""

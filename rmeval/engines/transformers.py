@@ -308,8 +308,8 @@ class TransformersEngine:
             raise UsageError(f"{self.checkpoint.name}: {self.checkpoint.architecture} has no vocabulary to write with")
         model = self.reader.model
         said = getattr(model.generation_config, "eos_token_id", None)
-        ends = {self.tokenizer.eos_token_id, self.encoder.turn_end, *(said if isinstance(said, list) else [said])}
-        stops = frozenset(int(token) for token in ends if token is not None)
+        ends = (self.tokenizer.eos_token_id, self.encoder.turn_end, *(said if isinstance(said, list) else [said]))
+        stops = frozenset(token for token in ends if isinstance(token, int))  # generation_config.json may say anything
         texts = write(model, rows, how, stops=stops, device=self.device)
         return [self._said(one, row, text, stops) for one, row, text in zip(found, rows, texts, strict=True)]
 

@@ -216,7 +216,7 @@ def _read(source: str, name: str, content: str) -> bool:
             return attempt(load_tokenizer, source) is not REFUSED
         return attempt(_checkpoint(source).tokenizer) is not REFUSED
     if name == "generation_config.json":
-        return attempt(stated_ends, _checkpoint(source)) is not REFUSED
+        return attempt(stated_ends, source, None) is not REFUSED
     if name == "chat_template.jinja":
         return attempt(_checkpoint(source).tokenizer) is not REFUSED
     checkpoint = _checkpoint(source) if name == "model.safetensors" else attempt(Checkpoint, source)
