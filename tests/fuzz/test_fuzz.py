@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 
 import fuzz_corpus
 import fuzz_models
 import pytest
-from fuzz_driving import fault_of, run
+from fuzz_driving import Target, fault_of, run, run_in_forks
 from fuzz_parsers import TARGETS
 
 BY_NAME = {target.name: target for target in TARGETS}
@@ -44,3 +46,19 @@ def test_a_case_of_the_corpus_is_written_and_read_to_the_letter():
     assert fuzz_corpus.line_of(case).count("[") < 20
     parts = fuzz_corpus._short(case.case)
     assert fuzz_corpus._long(parts) == case.case
+
+
+def test_a_case_that_kills_its_process_is_found_and_the_run_goes_on(monkeypatch):
+    monkeypatch.setattr("fuzz_driving.BATCH", 40)
+    cases = [f"{draw.randrange(60)}" for draw in (random.Random(f"deadly 1 {number}") for number in range(100))]
+
+    def check(case):
+        if case == "7":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return int(case) % 2 == 0
+
+    assert 0 < cases.count("7") < 10
+    tally = run_in_forks(Target("deadly", lambda draw: f"{draw.randrange(60)}", check, forked=True), 100, seed=1)
+    assert tally.cases == 100
+    assert tally.found == {"killed by SIGKILL": "7"}
+    assert tally.taken == sum(int(case) % 2 == 0 for case in cases)
