@@ -113,6 +113,13 @@ def test_two_prompts_are_enough_for_a_coefficient():
     assert found.standard_error(0) > 0
 
 
+def test_features_are_told_apart_whatever_their_unit():
+    with pytest.raises(NotIdentifiable, match="follow from each other"):
+        logistic(np.zeros((80, 2)), RIGHT, range(80))
+    tiny = logistic(X * 1e-16, RIGHT, range(80), limit=math.inf).coefficients
+    assert tiny * 1e-16 == pytest.approx([0.293893, 0.804719], abs=1e-5)
+
+
 def test_coefficients_beyond_15_are_taken_for_separation():
     per_unit = logistic(X, RIGHT, range(80)).coefficients[1]
     scaled = [X * [1.0, per_unit / most] for most in (14.9, 15.1)]
