@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
 import secrets
 import shutil
 import socket
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,6 +128,25 @@ def check_writable(out: Path) -> None:
             pass
     except OSError as fault:
         raise UsageError(f"--out {out}: cannot be written: {fault.strerror or fault}") from None
+
+
+def is_readable(path: Path) -> bool:
+    """Whether a file of JSON, safetensors or torch's archives is there in full; any other counts as that."""
+    try:
+        if path.suffix == ".json":
+            json.loads(path.read_bytes())
+        elif path.suffix == ".safetensors":
+            with path.open("rb") as handle:
+                size, whole = int.from_bytes(handle.read(8), "little"), path.stat().st_size
+                head = json.loads(handle.read(min(size, whole)))
+            return whole == 8 + size + max(
+                (said["data_offsets"][1] for said in head.values() if "dtype" in said), default=0
+            )
+        elif path.suffix in (".pt", ".pth"):
+            return zipfile.is_zipfile(path)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return False
+    return True
 
 
 def alive(pid: int) -> bool:

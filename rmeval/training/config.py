@@ -74,7 +74,7 @@ class TrainConfig(BaseModel):
     """What happens to longer ones; always counted."""
     chat_template: str | None = None
     """Name of a built-in chat template or a file; default: the model's own."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Draws, split, order and new weights."""
     seeds: Annotated[tuple[int, ...], Field(min_length=2)] | None = None
     """Several seeds, as 0,1,2: a run each, mean and sd, the best by its validation metric."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from rmeval.errors import UsageError
 from rmeval.training.config import Kind, TrainConfig, make_config, read_config
+from rmeval.whole_files import is_readable
 
 CHECKPOINTS = "checkpoints"
 """Folder inside the run's, while it runs."""
@@ -47,16 +48,9 @@ def how_to_go_on(out: Path | None, kind: str) -> str:
 
 
 def _checkpoints(out: Path) -> list[Path]:
-    """Those that are whole: the state of the trainer is written last."""
-    return [path for path in (out / CHECKPOINTS).glob("checkpoint-*") if _is_json(path / "trainer_state.json")]
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return False
-    return True
+    """Those that are whole: the state of the trainer is written last, and a loss of power may cut any file short."""
+    found = [path for path in (out / CHECKPOINTS).glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
+    return [path for path in found if all(map(is_readable, path.iterdir()))]
 
 
 def next_free(runs: Path, kind: str) -> Path:

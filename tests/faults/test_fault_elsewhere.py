@@ -140,6 +140,32 @@ def test_several_models_behind_one_server_share_no_replies(tiny_reward_model):
     assert [one.get("served") for one in found] == ["first", "second", None]
 
 
+@pytest.mark.parametrize("damage", ["model.safetensors", "optimizer.pt", "trainer_state.json"])
+def test_a_training_goes_on_from_the_newest_checkpoint_that_is_there_in_full(tiny_reward_model, tmp_path, damage):
+    """A loss of power may leave files that are named and empty; the pickle of a stranger is no archive of torch's."""
+    from rmeval.training.folders import last_checkpoint
+
+    for step in (1, 2):
+        folder = tmp_path / f"checkpoints/checkpoint-{step}"
+        folder.mkdir(parents=True)
+        shutil.copy(tiny_reward_model / "model.safetensors", folder)
+        torch.save({"state": {}}, folder / "optimizer.pt")
+        (folder / "trainer_state.json").write_text("{}")
+    assert last_checkpoint(tmp_path).name == "checkpoint-2"
+    path = folder / damage
+    path.write_bytes(path.read_bytes()[:-1])
+    assert last_checkpoint(tmp_path).name == "checkpoint-1"
+    shutil.rmtree(tmp_path / "checkpoints/checkpoint-1")
+    with pytest.raises(UsageError, match="has no checkpoint"):
+        last_checkpoint(tmp_path)
+
+
+def test_a_seed_that_no_generator_takes_is_refused(tmp_path):
+    got = rmeval("train", "bt", "--model", "tiny", "--data", "arithmetic", "--seed", "-1", "--out", tmp_path / "run")
+    assert got.code == 2, got.stderr
+    assert "seed" in got.stderr
+
+
 @pytest.mark.slow
 def test_checkpoints_are_loaded_again_without_modules_of_the_folder_one_is_in(tmp_path, monkeypatch):
     """`python -m` looks for modules there first, and there may be a data set of others with a `safetensors.py`."""
