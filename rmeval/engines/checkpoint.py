@@ -28,6 +28,8 @@ _AUTO: dict[Form, str] = {
     "token": "AutoModelForTokenClassification",
     "causal": "AutoModelForCausalLM",
 }
+_BY_FILE = ("PreTrainedTokenizerFast", "TokenizersBackend")
+"""Tokenizers that are what tokenizer.json says."""
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _DECIDES = (
     *(".safetensors", ".json", ".jinja", ".txt", ".model"),
@@ -62,7 +64,8 @@ class Checkpoint:
 
         if self.folder is not None and not (self.folder / "config.json").is_file():
             found = ", ".join(sorted(p.name for p in self.folder.iterdir())[:8]) or "nothing"
-            raise UsageError(f"model {self.source}: no config.json in this folder (found {found})")
+            merge = "; an adapter is to be merged into its model first" if "adapter_config.json" in found else ""
+            raise UsageError(f"model {self.source}: no config.json in this folder (found {found}){merge}")
         try:
             return AutoConfig.from_pretrained(self.source, revision=self.revision, trust_remote_code=False)
         except Exception as fault:  # noqa: BLE001 - what transformers makes of a broken file has no common base
@@ -181,7 +184,7 @@ class Checkpoint:
         if self.form == "causal":
             return True
         # no such class is said when the weights are loaded
-        return self._skeleton is None or _is_module(getattr(self._skeleton, "score", None))
+        return self._skeleton is None or has_token_head(self._skeleton)
 
     @cached_property
     def _skeleton(self) -> Any:
@@ -252,13 +255,20 @@ class Checkpoint:
     def tokenizer(self) -> Any:
         """The checkpoint's own tokenizer."""
         from transformers import AutoTokenizer, PreTrainedTokenizerFast
+        from transformers.models.auto.tokenization_auto import get_tokenizer_config
         from transformers.utils import logging
 
         logging.set_verbosity_error()
         # of a backbone that was renamed, the tokenizer's own class is code of the checkpoint
         kind = PreTrainedTokenizerFast if self.layers is not None and self.layers.backbone else AutoTokenizer
         try:
-            return kind.from_pretrained(self.source, revision=self.revision, trust_remote_code=False)
+            found = kind.from_pretrained(self.source, revision=self.revision, trust_remote_code=False)
+            said = get_tokenizer_config(self.source, revision=self.revision).get("tokenizer_class")
+            # transformers gives some architectures (Qwen2) their own splitting of words, whatever tokenizer.json says
+            if said in _BY_FILE and type(found).__name__ not in _BY_FILE:
+                note(f"{self.name}: its tokenizer was saved as {said} and is read as {type(found).__name__}: see that "
+                     "texts come apart as in training")  # fmt: skip
+            return found  # noqa: TRY300
         except Exception as fault:  # noqa: BLE001 - as above, and the tokenizers library raises Exception itself
             raise UsageError(f"model {self.source}: its tokenizer cannot be read: {_first_line(fault)}") from None
 
@@ -315,14 +325,14 @@ class Checkpoint:
                     "it out: scores would be those of another model"
                 )
         if names:
-            more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-            note(f"{self.name}: {type(model).__name__} has no use for {', '.join(names[:4])}{more}, which are left out")
+            note(f"{self.name}: {type(model).__name__} has no use for {len(names)} weights, such as {names[0]}")
 
 
-def _is_module(found: Any) -> bool:
+def has_token_head(model: Any) -> bool:
+    """Whether the class applies a linear `score` head to every position, as decoder-only classifiers do."""
     import torch
 
-    return isinstance(found, torch.nn.Module)
+    return isinstance(getattr(model, "score", None), torch.nn.Module)
 
 
 def _forgetful(model: Any) -> None:

@@ -82,7 +82,8 @@ class _Loaded:
 
         form, places = self.engine.checkpoint.form, text.at
         if form == "sequence":
-            return [_float(self._pooled(ids))]
+            with without_pad(self._model):
+                return [_float(self._model(input_ids=ids).logits[0])]
         there = [place for place in places if place >= 0]
         if form == "layers":
             rows = torch.zeros(len(there), dtype=torch.long, device=ids.device)
@@ -106,11 +107,6 @@ class _Loaded:
             sums = [[math.fsum(seen[a + 1 : b + 1]), float(b - a)] for a, b in pairwise(there)]
             return [[0.0, 0.0], *sums] if there else []
         return [[seen[place]] if place > 0 else [] for place in places]
-
-    def _pooled(self, ids: Any) -> Any:
-        """Outputs of a sequence classifier; without a pad token the class reads the last place."""
-        with without_pad(self._model):
-            return self._model(input_ids=ids).logits[0]
 
 
 def _float(values: Any) -> list[float]:

@@ -21,12 +21,12 @@ import contextlib
 import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any
 
 from rmeval.engines import budget
-from rmeval.engines.checkpoint import Checkpoint
+from rmeval.engines.checkpoint import Checkpoint, has_token_head
 from rmeval.engines.prepacked import available, pack, prepack
 from rmeval.engines.states import TOLERANCE, States, padded
 from rmeval.errors import CheckFailed, UsageError
@@ -75,15 +75,16 @@ class Reader:
     @cached_property
     def model(self) -> Any:
         """The model, after comparing our reading with the class's own on one text."""
-        model = self._loaded()
+        load = partial(self.checkpoint.load, dtype=self.dtype, device=self.device, attention=self.attention)
+        model = load()
         form = self.checkpoint.form
         self._packed = prepack(_body(model))
         if self._packed and not self._runs(model):
-            model, self._packed = self._loaded(), 0
+            model, self._packed = load(), 0
         body = _body(model)
         self._vocabulary = pack(model.get_output_embeddings()) if form == "causal" else None
         self.states = States(body, device=self.device, dtype=self.dtype, most=self.most)
-        self._split = form in ("causal", "layers") or _has_token_head(model)
+        self._split = form in ("causal", "layers") or has_token_head(model)
         if form == "layers":
             self.path = "last hidden state, then the checkpoint's own layers in float32"
             self._split = not model.paired
@@ -106,9 +107,6 @@ class Reader:
         if self.measure:
             self.most = self._measured(self._head(model)) if self._split else min(self.most, _WHOLE)
         return model
-
-    def _loaded(self) -> Any:
-        return self.checkpoint.load(dtype=self.dtype, device=self.device, attention=self.attention)
 
     def _runs(self, model: Any) -> bool:
         """Whether a text goes through packed layers; some classes (Jamba) reach for a layer's weight instead."""
@@ -232,7 +230,7 @@ class Reader:
                 numbers = self._head(model)(hidden)
             found = _regrouped(numbers.float().cpu().tolist(), places)
         else:
-            found = self._by_class(model, rows, places)
+            found = self._whole(model, rows, places)
         widths = {len(value) for row in found for value in row if value}
         if widths - {len(self.checkpoint.labels)} and self.checkpoint.form != "layers":
             raise CheckFailed(
@@ -241,9 +239,7 @@ class Reader:
             )
         return found
 
-    def _by_class(
-        self, model: Any, rows: Sequence[list[int]], places: Sequence[Sequence[int]]
-    ) -> list[list[list[float]]]:
+    def _whole(self, model: Any, rows: Sequence[list[int]], places: Sequence[Sequence[int]]) -> list[list[list[float]]]:
         """Head outputs [row][place][label] in fp32 by the class's own forward.
 
         Rows are padded together until one is seen to change by that: some classes convolve, mix or pool over padding,
@@ -262,7 +258,7 @@ class Reader:
             return found
         self.path = "one text at a time through the model's own forward (padding changes its scores)"
         note(f"{self.checkpoint.name}: {self.path}")
-        return self._by_class(model, rows, places)
+        return self._whole(model, rows, places)
 
     def _own(self, model: Any, rows: Sequence[list[int]], places: Sequence[Sequence[int]]) -> list[list[list[float]]]:
         """Head outputs of rows together, one without padding, by the class's own forward."""
@@ -364,7 +360,7 @@ def without_pad(model: Any) -> Iterator[None]:
     """Have a class that looks for the last token read the last position; others may need their pad token."""
     config = model.config.get_text_config()
     pad = config.pad_token_id
-    if _has_token_head(model):
+    if has_token_head(model):
         config.pad_token_id = None
     try:
         yield
@@ -410,10 +406,3 @@ def _between(marks: Sequence[int], known: dict[int, float]) -> list[list[float]]
         whole = start >= 0 and end >= 0
         found.append([math.fsum(known[i] for i in between), float(len(between))] if whole else [])
     return found
-
-
-def _has_token_head(model: Any) -> bool:
-    """Whether the class applies a linear `score` head to every position, as decoder-only classifiers do."""
-    import torch
-
-    return isinstance(getattr(model, "score", None), torch.nn.Module)

@@ -179,7 +179,7 @@ def test_other_weights_that_nobody_reads_are_named(tmp_path, capsys):
     save_file({**weights, **more}, folder / "model.safetensors", metadata={"format": "pt"})
     TransformersEngine(Checkpoint(str(folder))).run(asked(["good"]))
     said = capsys.readouterr().err
-    assert "no use for value_head.weight, which are left out" in said
+    assert "no use for 1 weights, such as value_head.weight" in said
     assert "lm_head" not in said
 
 
@@ -192,3 +192,17 @@ def test_a_class_that_reaches_for_a_layers_weight_keeps_its_plain_layers(tmp_pat
     engine = TransformersEngine(Checkpoint(str(folder)))
     assert [r.values[0][0] for r in engine.run(asked(texts))] == pytest.approx(one_by_one(folder, texts), abs=1e-5)
     assert engine.describe()["linear"] == "torch"
+
+
+def test_a_tokenizer_that_is_not_read_as_it_was_saved_is_named(tmp_path, capsys):
+    """transformers has Qwen2's own splitting of words for every checkpoint of that architecture."""
+    Checkpoint(str(tiny.classifier(tmp_path / "llama"))).tokenizer()
+    assert "is read as" not in capsys.readouterr().err
+    Checkpoint(str(tiny.classifier(tmp_path / "qwen2", kind="qwen2"))).tokenizer()
+    assert "saved as TokenizersBackend and is read as Qwen2Tokenizer" in capsys.readouterr().err
+
+
+def test_an_adapter_by_itself_is_told_from_an_empty_folder(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"no config.json .*an adapter is to be merged"):
+        Checkpoint(str(tmp_path))
