@@ -11,9 +11,11 @@ from made_pairs import LOSE, find, pair
 from rmeval.errors import UsageError
 from rmeval.likelihood import NotIdentifiable
 from rmeval.metrics import calibration, diagnostics, rules, table
+from rmeval.metrics import evaluate as evaluate_module
+from rmeval.metrics.contrasts import Contrasts
 from rmeval.metrics.evaluate import evaluate, joint_bootstrap
 from rmeval.metrics.judge_calls import Reading, readings, stability
-from rmeval.metrics.plan import MetricPlan, Section
+from rmeval.metrics.plan import Definition, MetricPlan, Section
 from rmeval.metrics.style import strata
 from rmeval.metrics.thresholds import first_error_thresholds
 from rmeval.types import NAN, Judgement, Verdict
@@ -149,3 +151,50 @@ def test_one_row_that_refuses_makes_readings_of_all():
     plain = scored("b", (1.0, 0.0), (1.0, 0.0))
     ratings = scored("c", (1.0, 0.0), (), ratings=((1.0,), (2.0,)))
     assert [len(readings(rows)) for rows in ([plain], [plain, refusing], [plain, ratings])] == [0, 4, 4]
+
+
+def test_one_row_and_patterns_that_stand_alone_are_read_from_a_table():
+    rows = [
+        scored("a", (1.0, 0.0), (1.0, 0.5)),
+        scored("b", (1.0, 0.0, 0.0), (1.0, 2.0, 0.0)),
+        scored("c", (0.0, 1.0, 1.0, 0.0), (3.0, 2.0, 5.0, 1.0)),
+    ]
+    columned = table.of(rows)
+    assert Contrasts(columned).between(columned.scores).tolist() == Contrasts(rows).between(lambda j: j.scores).tolist()
+    plan = MetricPlan("accuracy", "rows", (Section("accuracy", (), LOSE),))
+    assert repr(evaluate(table.of(rows[:1]), plan)) == repr(evaluate(rows[:1], plan))
+
+
+def test_ties_of_ratings_are_those_of_a_judge():
+    def varied(*rows):
+        return {option for option, _ in rules.accuracy(rows, {}).variants}
+
+    rating, score = scored("a", (1.0, 0.0), (), ratings=((1.0,), (2.0,))), scored("b", (1.0, 0.0), (1.0, 0.0))
+    assert varied(score) == {"ties"}
+    assert varied(rating) == varied(rating, score) == varied(score, rating) == {"judge_ties"}
+
+
+def test_a_random_baseline_is_that_of_its_own_rows():
+    plan = MetricPlan("accuracy", "rows", (Section("accuracy", (), LOSE),))
+
+    def chance(names):
+        return find(evaluate([scored(name, (1.0, 0.0), (1.0, 0.0)) for name in names], plan), "null:random").value
+
+    evaluate_module._CHANCE.clear()
+    alone = []
+    for names in ("abcdefgh", "ijklmnop"):
+        alone.append(chance(names))
+        evaluate_module._CHANCE.clear()
+    assert alone[0] != alone[1]
+    assert [chance("abcdefgh"), chance("ijklmnop"), chance("abcdefgh")] == [*alone, alone[0]]
+
+
+def test_a_definition_of_a_part_stands_beside_the_headline_as_a_part():
+    sections = (Section("A", ("a",), LOSE), Section("B", ("b",), LOSE))
+    plan = MetricPlan(
+        "accuracy", "sections", sections,
+        definitions=(Definition("half", {"A": 1.0}, is_part=True), Definition("weighted", {"A": 3.0, "B": 1.0})),
+    )  # fmt: skip
+    found = evaluate([pair(i, s, s == "a") for s in "ab" for i in range(3)], plan, replicates=20)
+    assert find(found, "accuracy", "half").value == 1.0
+    assert find(found, "accuracy[weighted]").value == 0.75
