@@ -130,6 +130,13 @@ def check_writable(out: Path) -> None:
         raise UsageError(f"--out {out}: cannot be written: {fault.strerror or fault}") from None
 
 
+def refuse_what_is_read(out: Path, *read: Path) -> None:
+    """Raise `UsageError` where a file that is to be written is one of those that are read: it would be lost."""
+    for path in read:
+        if out.exists() and path.exists() and out.samefile(path):
+            raise UsageError(f"{out}: is the file that is read; write to another one")
+
+
 def is_readable(path: Path) -> bool:
     """Whether a file of JSON, safetensors or torch's archives is there in full; any other counts as that."""
     try:

@@ -32,7 +32,9 @@ def export(
     from rmeval.exports.formats import export as in_format
     from rmeval.progress import note
     from rmeval.results import load_result, write_whole
+    from rmeval.whole_files import refuse_what_is_read
 
+    refuse_what_is_read(out, result)
     made = in_format(load_result(result), to, Told(task, by, first_party))
     for said in made.notes:
         note(said)

@@ -84,6 +84,7 @@ def label_mc(
     from rmeval.errors import CheckFailed, UsageError
     from rmeval.policy import monte_carlo
     from rmeval.training.schemas import THRESHOLD
+    from rmeval.whole_files import refuse_what_is_read
 
     known = _rule(rule)
     if threshold is not None and rule != "threshold":
@@ -91,8 +92,7 @@ def label_mc(
     cut = THRESHOLD if threshold is None else threshold
     if not 0 < cut <= 1:
         raise UsageError(f"--threshold {cut:g}: a rate above 0 and at most 1 is needed")
-    if out.exists() and file.exists() and out.samefile(file):
-        raise UsageError(f"{out}: is the file that is read; write to another one")
+    refuse_what_is_read(out, file)
     given = monte_carlo.read_rows(file)
     document: dict[str, Any] = {"file": str(file), "out": str(out), "rule": rule, "threshold": cut}
     fault = ""

@@ -26,7 +26,11 @@ def report(
     from rmeval.leaderboard import report as make
     from rmeval.leaderboard.probed import read_probes
     from rmeval.results import load_result, write_whole
+    from rmeval.whole_files import refuse_what_is_read
 
+    for path in (out, markdown):
+        if path is not None:
+            refuse_what_is_read(path, *results)
     # a file named twice (a glob and its newest) is one result, not two that agree
     views = [load_result(path) for path in {path.resolve(): path for path in results}.values()]
     probes = read_probes(probe or (), [view.result for view in views])

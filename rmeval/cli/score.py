@@ -36,8 +36,10 @@ def score(
     from rmeval.models import load_model
     from rmeval.readers.responses import read_responses
     from rmeval.store import Store, home
-    from rmeval.whole_files import write_whole
+    from rmeval.whole_files import refuse_what_is_read, write_whole
 
+    if out is not None:
+        refuse_what_is_read(out, file)
     rows = read_responses(file)
     loaded = load_model(model, scorer=scorer, engine=engine, given=arguments.parse(arg or []))
     with Store(store or home() / "replies.sqlite") as kept:

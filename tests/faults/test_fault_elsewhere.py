@@ -335,6 +335,24 @@ def test_closed_streams_take_nothing_with_them(tmp_path, closed):
         assert done.stdout == ""
 
 
+def test_nothing_is_written_over_what_is_read(tmp_path):
+    rows = own_rows.pairs(tmp_path / "pairs.jsonl")
+    rmeval("run", "length", "--suite", "pairs", "--data", rows, "--out", tmp_path / "out")
+    [result] = (tmp_path / "out").rglob("*.json")
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text('{"prompt": "why ?", "responses": ["so", "so it is"]}\n')
+    for path, *asked in (
+        (texts, "score", "length", texts, "-o", texts),
+        (result, "report", result, "-o", result),
+        (result, "report", result, "-o", tmp_path / "page.html", "--markdown", result),
+        (result, "export", result, "--to", "json", "-o", result),
+    ):
+        before = path.read_bytes()
+        got = rmeval(*asked)
+        assert (got.code, path.read_bytes()) == (2, before), got.stderr
+        assert "is the file that is read" in got.stderr
+
+
 def test_files_have_the_rights_that_the_mask_leaves(tmp_path):
     before = os.umask(0o077)
     try:

@@ -102,12 +102,15 @@ def rejection(
     from rmeval.probes.kept import beside_luck, sweep, training_rows
     from rmeval.probes.pool import to_json
     from rmeval.results import check_writable, write_whole
+    from rmeval.whole_files import refuse_what_is_read
 
     how = _how(rule, k, normalise, threshold, beta, seed)
     way = Way(n, temperature, top_p, max_tokens, seed)
     _refuse_unfit(source, generate, prompts, base_url, finetune, held_out, config, out)
     if out is not None:
         check_writable(out)
+    if export is not None:
+        refuse_what_is_read(export, *(Path(said) for said in (source, prompts, held_out) if said))
     document: dict[str, Any] = {}
     with _store(store) as kept:
         if generate is not None:
