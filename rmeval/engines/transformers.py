@@ -38,7 +38,7 @@ from rmeval.types import JSON, At, Message, Plan, Read, Reply, Request, Sampling
 Truncation = Literal["error", "left", "right", "official"]
 Lint = Literal["error", "warn"]
 
-READING = 1
+READING = 2
 """Goes into the fingerprint: raise it when the same weights and text would be read differently."""
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}
