@@ -34,7 +34,7 @@ def _printable(name: str) -> str:
 
 Name = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_printable)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
 Interval = tuple[float, float]
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 CORPUS = Path(__file__).with_name("corpus.jsonl")
 
-_REPEATED = re.compile(r'(\{"a":|a\.|\\boxed\{|\\\(|\\\$|Therefore |.)\1{29,}', re.DOTALL)
+_REPEATED = re.compile(r'(\{"a":|a\.|\\boxed\{|\\\(|\\\[|\\\$|Therefore |.)\1{29,}', re.DOTALL)
 
 
 class Case(NamedTuple):
