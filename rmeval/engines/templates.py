@@ -21,8 +21,19 @@ from rmeval.progress import note
 SECONDS = 10.0
 """How long one conversation may take to render; real templates take a thousandth of one."""
 
-# what an expression in a template can come to besides jinja's own errors: those of arithmetic, types and size
-_FAILURES = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
+# what an expression in a template can come to besides jinja's own errors: those of arithmetic, types and size, and of
+# the Python that jinja writes for it: 1e999 is the name `inf` there, and twenty loops are too many inside each other
+_OF_PYTHON = (NameError, SyntaxError)
+_FAILURES = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    *_OF_PYTHON,
+)
 
 PLAIN = """\
 {%- for message in messages -%}
