@@ -184,8 +184,7 @@ def test_no_memory_left(name, made, tmp_path):
         def none(*_: object, **__: object) -> None:
             raise MemoryError
 
-        rmeval.whole_files.tempfile.mkstemp = none
-        rmeval.whole_files.tempfile.mkdtemp = none
+        rmeval.whole_files.secrets.token_hex = none
         _Run.train = none
 
     out = tmp_path / "out"
