@@ -12,10 +12,12 @@ from rmeval.errors import UsageError
 from rmeval.likelihood import NotIdentifiable
 from rmeval.metrics import calibration, diagnostics, rules, table
 from rmeval.metrics import evaluate as evaluate_module
+from rmeval.metrics.best_of_k import best_of_k_curves
 from rmeval.metrics.contrasts import Contrasts
 from rmeval.metrics.evaluate import evaluate, joint_bootstrap
 from rmeval.metrics.judge_calls import Reading, readings, stability
 from rmeval.metrics.plan import Definition, MetricPlan, Section
+from rmeval.metrics.steps import right_answer_wrong_process
 from rmeval.metrics.style import strata
 from rmeval.metrics.thresholds import first_error_thresholds
 from rmeval.types import NAN, Judgement, Verdict
@@ -198,3 +200,54 @@ def test_a_definition_of_a_part_stands_beside_the_headline_as_a_part():
     found = evaluate([pair(i, s, s == "a") for s in "ab" for i in range(3)], plan, replicates=20)
     assert find(found, "accuracy", "half").value == 1.0
     assert find(found, "accuracy[weighted]").value == 0.75
+
+
+def test_rules_of_one_number_are_its_mean():
+    for rule in (
+        rules.accuracy,
+        rules.reciprocal_rank,
+        rules.judgebench,
+        rules.both_orders,
+        right_answer_wrong_process,
+    ):
+        assert list(rule([], {}).formula.weights.values()) == [1.0], rule
+
+
+def test_a_verdict_is_tied_where_the_decision_is_or_one_order():
+    def tied(first, second, **options):
+        verdicts = (Verdict((0, 1), first), Verdict((1, 0), second))
+        return rules.accuracy([Judgement("x", "s", "", "c", (1.0, 0.0), verdicts=verdicts)], options).ties
+
+    assert tied("A", "A") == tied("A", "B", verdicts="majority") == set()
+    assert tied("tie", "B") == tied("A", "tie") == tied("A", "A", verdicts="majority") == {"x"}
+
+
+def test_no_margin_is_half_right():
+    even = calibration.Margins(np.zeros(12), np.ones(12), np.arange(12), [f"p{i}" for i in range(12)])
+    found = calibration.errors_at(even, 1.0)
+    assert (found.ece, found.ece_equal_mass, found.brier) == (0.0, 0.0, 0.25)
+
+
+def test_two_sections_without_rows_are_both_named():
+    plan = MetricPlan("accuracy", "sections", tuple(Section(s.upper(), (s,), LOSE) for s in "abc"))
+    found = find(evaluate([pair(i, "a", 1) for i in range(3)], plan, replicates=20), "accuracy")
+    assert found.note.startswith("undefined: B: no examples of b; C: no examples of c; unweighted mean of A, B, C; ")
+
+
+def test_curves_are_shares_and_losses_numbers():
+    rows = [scored(i, (1.0, 0.0, 0.0), (float(i % 3), 1.0, 0.5)) for i in range(4)]
+    units = {m.name: m.unit for m in best_of_k_curves(rows, {"permutations": 3}).metrics}
+    assert (
+        {name for name, unit in units.items() if unit == "number"} == {n for n in units if n.endswith("loss")} != set()
+    )
+
+
+def test_saturated_scores_are_no_merit():
+    rows = [scored(i, (1.0, 0.0), (0.5 + i / 40, 0.5 - i / 40)) for i in range(1, 12)]
+    found = find(diagnostics.diagnostics(rows), "scale:saturated")
+    assert not found.higher_is_better
+    assert find(diagnostics.diagnostics(rows), "scale:margin_sd").higher_is_better
+
+
+def test_scores_of_a_table_are_no_readings_of_a_judge():
+    assert readings(table.of([scored("a", (1.0, 0.0), (1.0, 0.0))])) == []
