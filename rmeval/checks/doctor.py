@@ -24,8 +24,8 @@ from itertools import combinations
 from typing import Any
 
 from rmeval import runner
+from rmeval.checks.own_forward import OwnForward
 from rmeval.engines import hygiene
-from rmeval.engines.own_forward import OwnForward
 from rmeval.engines.roles import PolicyAndReference
 from rmeval.engines.transformers import TransformersEngine
 from rmeval.errors import CheckFailed, UsageError

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from test_prefix_tree import one_by_one, words
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from rmeval.checks.own_forward import OwnForward
 from rmeval.engines.checkpoint import Checkpoint
-from rmeval.engines.own_forward import OwnForward
 from rmeval.engines.states import cannot_share
 from rmeval.engines.transformers import TransformersEngine
 from rmeval.errors import UsageError

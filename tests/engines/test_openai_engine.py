@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import math
 import threading
 import time
 
+import judge_server
 import pytest
 from judge_server import Breaks, Drips, Hangs, JudgeServer, Raw, Says, Status
 
-from rmeval.engines.openai import OpenAIEngine
+from rmeval.engines.openai import OpenAIEngine, client
 from rmeval.errors import CheckFailed
 from rmeval.types import Chat, Message, Reply, Request, Sampling, Special
 
@@ -232,6 +234,25 @@ def test_the_deadline_bounds_all_calls_and_waits_of_a_request():
     # the last call has what is left of the time, which a busy machine may let run out
     assert reply.reason in {"api_error", "timeout"}
     assert 2 <= reply.attempts < 100
+
+
+@pytest.mark.fault("F33")
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_answer_without_end_is_not_read_to_its_end(monkeypatch, packed):
+    monkeypatch.setattr(client, "MOST", 2**20)
+    with JudgeServer([Says("x" * 2**21), "fine"]) as server:
+        if packed:  # a thousandth of the bytes travel
+            monkeypatch.setattr(judge_server._Handler, "_send", _send_packed)
+        judge = engine(server, attempts=2)
+        [reply] = judge.run([asked()])
+    assert (reply.text, reply.attempts) == ("fine", 2)
+    assert judge.describe()["faults"] == {"too long an answer": 1}
+
+
+def _send_packed(handler, status, kind, text, headers):
+    body = gzip.compress(text.encode())
+    handler._start(status, kind, len(body), {**headers, "Content-Encoding": "gzip"})
+    handler.wfile.write(body)
 
 
 def test_no_server_at_all():

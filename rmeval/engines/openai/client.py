@@ -22,6 +22,8 @@ from rmeval.types import Reply, Request
 
 CONNECT = 10.0
 """Seconds until a connection must stand."""
+MOST = 64 * 2**20
+"""Bytes of an answer, unpacked: what a server packs small may be endless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +131,22 @@ def opened(base_url: str, key: Key, transport: Transport) -> Any:
         base_url=base_url,
         max_retries=0,
         timeout=openai.Timeout(transport.timeout, connect=min(CONNECT, transport.timeout)),
-        http_client=openai.DefaultAsyncHttpxClient(event_hooks={"response": [_as_json]}),
+        http_client=openai.DefaultAsyncHttpxClient(event_hooks={"response": [_read]}),
     )
 
 
-async def _as_json(response: Any) -> None:
+async def _read(response: Any) -> None:
+    """Take an answer in, as far as it is one of `MOST` bytes."""
+    import openai
+
     as_json(response)
+    held = bytearray()
+    async for part in response.aiter_bytes():
+        held += part
+        if len(held) > MOST:
+            said = f"an answer of more than {MOST:,} bytes"
+            raise openai.APIResponseValidationError(response=response, body=None, message=said)
+    response._content = bytes(held)  # noqa: SLF001 - where it keeps what was read; it reads no second time
 
 
 def as_json(response: Any) -> None:
@@ -157,6 +169,8 @@ async def answer_to(call: Callable[[], Any], key: Key, seconds: float) -> Any:
     except openai.APIStatusError as fault:
         answer = decoded(key.hide(fault.response.text))
         return policy.of_status(fault.status_code, fault.response.headers, answer, datetime.now(UTC))
+    except openai.APIResponseValidationError as fault:
+        return Fault("again", "api_error", "too long an answer", str(fault))
     except openai.APIConnectionError as fault:
         return connection_fault(fault, key)
     except UnicodeEncodeError:
