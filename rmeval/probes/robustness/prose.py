@@ -33,6 +33,8 @@ _LATEX_OR_CODE = re.compile(
 )
 SENTENCE_END = re.compile(r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)(?<!\bMr\.)(?<!\bDr\.)(?<!Mrs\.)(?<!\bvs\.) +(?=[A-Z])")
 """The space between two sentences on one line."""
+_LONGEST_LINE = 20_000
+"""Characters beyond which nobody has written a line as prose."""
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
 
@@ -69,7 +71,7 @@ def lines(text: str) -> Iterator[tuple[int, int]]:
         indented = body.startswith(("  ", "\t")) and not marker and not listed
         listed = bool(marker) or (listed and bool(body))
         inside = body[marker.end() :] if marker else body
-        if fenced or indented or not inside.strip() or code_like(inside):
+        if fenced or indented or not inside.strip() or len(inside) > _LONGEST_LINE or code_like(inside):
             continue
         offset = len(body) - len(inside.lstrip())
         yield start + offset, start + len(body)
