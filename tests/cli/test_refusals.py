@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from pathlib import Path
 
@@ -13,8 +12,7 @@ from command import rmeval
 
 from rmeval.errors import UsageError
 from rmeval.leaderboard.submission import FILE, open_submission
-from rmeval.metrics.pools import outcome_auroc
-from rmeval.types import NAN, Judgement, Showing
+from rmeval.types import Showing
 from rmeval.views import orders
 
 
@@ -172,19 +170,3 @@ def test_what_is_no_submission(tmp_path):
     (lacking / json.loads((lacking / FILE).read_text())["result"]).unlink()
     with pytest.raises(UsageError, match="the result file .* is missing"):
         open_submission(lacking)
-
-
-def test_the_area_over_all_solutions_needs_right_and_wrong_ones_of_several_problems():
-    def row(name, grades, scores):
-        reasons = tuple("truncated" if math.isnan(s) else None for s in scores)
-        return Judgement(name, "s", "", name, grades, scores=scores, reasons=reasons)
-
-    lost = row("c", (1.0, 0.0), (NAN, 1.0))
-    for rows in (
-        [row("a", (1.0, 0.0), (1.0, 0.0)), lost],  # one problem
-        [row("a", (1.0, 1.0), (1.0, 0.0)), row("b", (1.0, 1.0), (1.0, 0.0)), lost],  # none wrong
-        [lost],
-    ):
-        [found] = outcome_auroc(rows, {}).metrics
-        assert (found.value, found.n, found.n_missing) == (None, len(rows) - 1, 1)
-        assert found.note == "undefined: needs right and wrong solutions of several problems"
