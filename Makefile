@@ -39,7 +39,7 @@ mutation: $(READY)
 	$(BIN)/pip install -q coverage==7.17.3
 	$(BIN)/python tests/mutation $(SIZE)
 
-# 200,000 spoilt inputs for every parser, an hour or two of one core; FUZZ names some of them: make fuzz FUZZ="verdict card"
+# 200,000 spoilt inputs for every parser, about 50 minutes of one core; FUZZ names some of them: make fuzz FUZZ="verdict card"
 fuzz: $(READY)
 	$(BIN)/python tests/fuzz $(FUZZ)
 
