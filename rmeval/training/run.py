@@ -271,9 +271,9 @@ class _Run:
 
     def _add_boundary(self, tokenizer: Any) -> None:
         """The token after each step, where there is one."""
-        boundary = getattr(self.config, "boundary", "last-token")
+        boundary = getattr(self.config, "boundary", "last-token").removeprefix("special:")
         if boundary != "last-token":
-            tokenizer.add_special_tokens({"additional_special_tokens": [boundary.removeprefix("special:")]})
+            tokenizer.add_special_tokens({"extra_special_tokens": [boundary]}, replace_extra_special_tokens=False)
 
     def model(self, train: Sequence[Any]) -> tuple[Any, Any]:
         """(the model that is trained, its tokenizer)."""
@@ -352,7 +352,7 @@ class _Run:
             per_device_eval_batch_size=max(config.batch_size, 32),
             gradient_accumulation_steps=config.grad_accum,
             learning_rate=config.learning_rate,
-            lr_scheduler_type=config.schedule,
+            lr_scheduler_type={"constant": "constant_with_warmup"}.get(config.schedule, config.schedule),
             warmup_steps=math.ceil(config.warmup_ratio * steps),
             weight_decay=config.weight_decay,
             max_grad_norm=config.max_grad_norm,

@@ -300,6 +300,13 @@ def test_t14_the_schedule_ends_at_zero(backbone, pairs, tmp_path, monkeypatch):
     assert seen == [(report.steps, report.steps, 0.0)]
 
 
+def test_t14_a_constant_rate_rises_first_too(backbone, pairs, tmp_path):
+    """transformers' own `constant` takes no warm-up, and says nothing."""
+    options = {"val_ratio": 0.0, "batch_size": 6, "schedule": "constant", "warmup_ratio": 0.5}
+    rates = [rate for _, _, rate in losses(train(config(backbone, pairs, tmp_path / "out", **options)))]
+    assert rates == pytest.approx([0, 5e-4, 1e-3, 1e-3])
+
+
 # --- T5 --------------------------------------------------------------------------------------------------------------
 def test_t5_a_tiny_model_can_learn_its_data_by_heart(backbone, pairs, tmp_path):
     report = train(config(backbone, pairs, tmp_path / "out", val_ratio=0.0, epochs=20, lr=3e-3, batch_size=8))

@@ -15,7 +15,7 @@ from rmeval.training import export
 from rmeval.training.backbone import load_backbone
 from rmeval.training.config import make_config
 from rmeval.training.heads import OUTCOME, PROCESS_3
-from rmeval.training.run import train
+from rmeval.training.run import _Run, train
 
 WRITTEN = {
     "bt": ("Qwen3ForSequenceClassification", "regression", {"0": "reward"}),
@@ -80,7 +80,6 @@ def test_t13_a_lost_head_and_changed_tokens_are_noticed(tmp_path):
 
 
 def made_row(made):
-    from rmeval.training.run import _Run
 
     return _Run(made.task.config, lambda _: None, None).rows()[0][0]
 
@@ -127,6 +126,13 @@ def test_a_special_boundary_is_a_token_that_the_card_names(tmp_path):
 
     about = json.loads((out / "config.json").read_text())["rmeval"]
     assert about["step_tag_id"] == AutoTokenizer.from_pretrained(out).convert_tokens_to_ids("<step>")
+
+
+def test_a_special_boundary_leaves_the_other_special_tokens_special(tmp_path):
+    """The list of the saved tokenizer once held the boundary alone."""
+    tiny.tokenizer().save_pretrained(tmp_path)
+    config = make_config("prm", {"model": str(tmp_path), "data": ("none",), "boundary": "special:<step>"})
+    assert {"<|im_start|>", "<|im_end|>", "<step>"} <= {*_Run(config, print, None).tokenizer([]).all_special_tokens}
 
 
 def test_a_new_head_starts_as_asked(tmp_path):
