@@ -93,7 +93,7 @@ class Reader:
         else:
             self.path = "last hidden state, then head" if self._split else "the model's own pooling"
         takes = inspect.signature(model.forward).parameters
-        if not self._split and (model.config.is_encoder_decoder or not takes.keys() & {"mask", "attention_mask"}):
+        if not self._split and (body.config.is_encoder_decoder or not takes.keys() & {"mask", "attention_mask"}):
             self.path = "one text at a time through the model's own forward (it does not see what is padding)"
         if self._split and form != "layers":
             self._check_reading(model)
