@@ -247,9 +247,7 @@ class PRMConfig(TrainConfig):
     @field_validator("boundary")
     @classmethod
     def _boundary(cls, given: str) -> str:
-        if given != "last-token" and not given.removeprefix("special:").strip():
-            raise ValueError("write last-token or special:TOKEN")
-        if given != "last-token" and not given.startswith("special:"):
+        if given != "last-token" and not (given.startswith("special:") and given.removeprefix("special:").strip()):
             raise ValueError("write last-token or special:TOKEN")
         return given
 

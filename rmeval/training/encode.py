@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from rmeval.engines.truncation import cut
 from rmeval.errors import UsageError
+from rmeval.progress import note
 from rmeval.readers.rows import faults_message
 from rmeval.training.batches import NONE, Grouped, Labelled
 from rmeval.training.render import Rendered, Renderer
@@ -60,12 +61,12 @@ class Encoded:
 
 
 class Limit:
-    """The length limit, and what was left out because of it."""
+    """The length limit, and how many texts were cut to it."""
 
     def __init__(self, max_length: int, overlong: str) -> None:
         self.max_length, self.overlong = max_length, overlong
         self.cut = 0
-        """Texts that were cut."""
+        """Texts that were cut, of the rows that are kept."""
 
     def kept(self, tokens: int, name: str) -> Sequence[int] | None:
         """The places that are kept of a text with so many tokens; None where the row is dropped."""
@@ -78,9 +79,13 @@ class Limit:
             )
         if self.overlong == "drop":
             return None
-        self.cut += 1
         # the last token is where a text is read, so it always stays
         return cut(range(tokens), self.max_length, self.overlong.removeprefix("truncate-"))
+
+    def say(self) -> None:
+        """Tell how many, as what is dropped is told."""
+        if self.cut:
+            note(f"{self.cut} texts cut to the {self.max_length} tokens of --max-length ({self.overlong})")
 
 
 def encode(
@@ -108,6 +113,7 @@ def encode_comparisons(
         ids = _fitting(pair, limit, one.id, dropped)
         if ids is not None:
             encoded.append(Encoded(one.id, ids[0], ids[1], one.margin, one.group, one.target))
+    limit.say()
     return encoded, dropped
 
 
@@ -122,6 +128,7 @@ def encode_rankings(
         ids = _fitting([next(texts) for _ in one.responses], limit, one.id, dropped)
         if ids is not None:
             encoded.append(Grouped(one.id, ids, list(one.levels), [], one.group))
+    limit.say()
     return encoded, dropped
 
 
@@ -292,7 +299,9 @@ def _labelled(
         if (whole and sum(not math.isnan(label) for label in after) < before) or not left:
             dropped[CUT_OFF] += 1
             continue
+        limit.cut += len(kept) < len(ids)
         found.append(Labelled(one.id, [ids[i] for i in kept], after, one.group))
+    limit.say()
     return found, dropped
 
 
@@ -310,6 +319,7 @@ def _fitting(texts: Sequence[list[int] | None], limit: Limit, name: str, dropped
     if len({*map(tuple, fitted)}) == 1 < len({*map(tuple, known)}):
         dropped[SAME] += 1
         return None
+    limit.cut += sum(len(a) < len(b) for a, b in zip(fitted, known, strict=True))
     return fitted
 
 

@@ -66,7 +66,6 @@ class _Data:
     encoded: list[Any]
     held_out: list[Any]
     dropped: Counter[str]
-    cut: int = 0
 
 
 def train(
@@ -228,11 +227,10 @@ class _Run:
         encoded, dropped = self.task.encode(train, tokenizer)
         held_out, more = self.task.encode(validation, tokenizer)
         left_out = dropped + more
+        reasons = ", ".join(f"{n} {why}" for why, n in left_out.items())
         if not encoded or (validation and not held_out):
-            reasons = ", ".join(f"{n} {why}" for why, n in left_out.items())
             raise UsageError(f"nothing is left to {'train on' if not encoded else 'validate on'}: {reasons}")
         if left_out:
-            reasons = ", ".join(f"{n} {why}" for why, n in left_out.items())
             whole = len(train) + len(validation)
             note(f"{left_out.total()} of {whole} {self.task.unit} left out: {reasons}")
         return (

@@ -299,7 +299,7 @@ def pair(chosen, rejected, prompt=ASK):
     return Comparison("x", prompt, chosen, rejected, 0.5, "g", 0.5)
 
 
-def test_pairs_over_the_limit_are_dropped_cut_or_refused():
+def test_pairs_over_the_limit_are_dropped_cut_or_refused(capsys):
     tok = words(template="{% for m in messages %}{{ m['content'] }} {% endfor %}</s>")
     one = [pair("a a a a", "b b b b")]  # 1 + 1 ? and four words and </s>: nine tokens
     assert encode_comparisons(one, tok, max_length=9)[0][0].target == 0.5
@@ -308,10 +308,11 @@ def test_pairs_over_the_limit_are_dropped_cut_or_refused():
         encode_comparisons(one, tok, max_length=8, overlong="error")
     [left], _ = encode_comparisons(one, tok, max_length=5, overlong="truncate-left")
     assert tok.decode(left.chosen) == "1 a a a </s>"
+    assert capsys.readouterr().err == "note: 2 texts cut to the 5 tokens of --max-length (truncate-left)\n"
     assert encode_comparisons(one, tok, max_length=5, overlong="truncate-right") == ([], {encode.SAME: 1})
 
 
-def test_rows_that_lose_labels_by_a_cut_are_dropped_and_counted():
+def test_rows_that_lose_labels_by_a_cut_are_dropped_and_counted(capsys):
     tok = words(template="{% for m in messages %}{{ m['content'] }}{% endfor %}</s>")
     steps = [Steps("x", ASK, ("a", "b", "c"), (1.0, -1.0, math.nan), "g")]  # 4, then 2 each with a line end, then </s>
     [kept], _ = encode_steps(steps, tok, separator="\n", max_length=9, overlong="truncate-right")
@@ -321,6 +322,7 @@ def test_rows_that_lose_labels_by_a_cut_are_dropped_and_counted():
     outcome = [Outcome("x", ASK, "a b", 1.0, "g")]
     [short], _ = encode_outcomes(outcome, tok, max_length=6, overlong="truncate-right")
     assert short.targets == [1.0, 1.0]
+    assert "note: 1 texts cut to the 6 tokens" in capsys.readouterr().err
     assert encode_outcomes(outcome, tok, max_length=5, overlong="truncate-right") == ([], {encode.CUT_OFF: 1})
     none = [Steps("x", ASK, ("a",), (math.nan,), "g")]
     assert encode_steps(none, tok, **LIMIT) == ([], {encode.NO_LABEL: 1})

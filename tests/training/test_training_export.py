@@ -80,7 +80,6 @@ def test_t13_a_lost_head_and_changed_tokens_are_noticed(tmp_path):
 
 
 def made_row(made):
-
     return _Run(made.task.config, lambda _: None, None).rows()[0][0]
 
 
