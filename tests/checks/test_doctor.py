@@ -113,7 +113,9 @@ def test_neighbours_that_are_attended_to_are_found_out(tmp_path, monkeypatch):
         return input_ids, mask.fill_(1)
 
     monkeypatch.setattr(reading, "padded", attended)
-    monkeypatch.setattr(reading, "TOLERANCE", dict.fromkeys(reading.TOLERANCE, math.inf))  # where the engine itself has not noticed
+    monkeypatch.setattr(
+        reading, "TOLERANCE", dict.fromkeys(reading.TOLERANCE, math.inf)
+    )  # where the engine itself has not noticed
     answer = rmeval("doctor", tmp_path, "--json")
     assert answer.code == 3
     assert "non-invariant: " in answer.stderr
