@@ -44,18 +44,23 @@ class Book:
             self.subsets = tuple(self._places)
         self._earned: dict[str, Credits | Figures] = {}
         self._leaves: dict[tuple[str, tuple[str, ...], str], Leaf] = {}
+        self._in_force = next((d for d in plan.definitions if d.name == plan.definition), None)
         for section in self.sections:
             if section.name in self.subsets and section.subsets != (section.name,):
                 raise UsageError(
                     f"section {section.name!r} shares its name with a subset but not its rows: rename the section"
                 )
-        self._in_force = next((d for d in plan.definitions if d.name == plan.definition), None)
 
     @property
     def sections(self) -> tuple[Section, ...]:
-        """The sections that have a number beside the headline: all but optional ones without rows."""
+        """The sections that have a number beside the headline: all but optional ones without rows.
+
+        Weighted as the definition in force has them, or the headline would not follow from them.
+        """
         listed = self.plan.sections if self.plan.combine == "sections" else self.plan.sections[1:]
-        return tuple(s for s in listed if not s.optional or set(s.subsets) & set(self.subsets))
+        there = (s for s in listed if not s.optional or set(s.subsets) & set(self.subsets))
+        weights = self._in_force.weights if self._in_force else {}
+        return tuple(replace(s, weights=weights.get(s.name, s.weights)) for s in there)
 
     @property
     def in_headline(self) -> tuple[Section, ...]:
@@ -139,9 +144,10 @@ class Book:
         )
 
     def _section_of(self, definition: Definition, name: str) -> Section:
-        """A section with the weights that a definition gives its subsets."""
+        """A section with the weights that a definition gives its subsets; a part's are those of the one in force."""
         section = next(s for s in self.plan.sections if s.name == name)
-        return replace(section, weights=definition.weights.get(name, section.weights))
+        ours = self._in_force.weights if definition.is_part and self._in_force else {}
+        return replace(section, weights=definition.weights.get(name, ours.get(name, section.weights)))
 
     def subset(self, name: str, component: str | None = None) -> Aggregate | None:
         """A subset's number under the rule of the first section that holds it; None if none does."""

@@ -162,7 +162,9 @@ def _parts(book: Book) -> list[_Draft]:
 
 
 def _section_note(book: Book, section: Section) -> str:
-    weights = "subsets weighted as the card says; " if section.weights else ""
+    # a definition's weights stand in the card too
+    by = f" for {book.plan.definition!r}" if book.plan.definition else ""
+    weights = f"subsets weighted as the card says{by}; " if section.weights else ""
     return weights + book.credits(section).note
 
 

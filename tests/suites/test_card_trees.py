@@ -73,6 +73,26 @@ def test_definitions_are_reported_beside_the_headline_and_one_can_take_its_place
     assert values(swapped)["accuracy[official]", None] == pytest.approx((chat + 0.75) / 2)
 
 
+def test_sections_are_weighed_as_the_definition_in_force_says():
+    """The headline once had the old weights, and the sections beside it the new ones."""
+    found = evaluate(judgements(**RIGHT), with_options(card(definition=[LEGACY]).plan(), {"definition": "legacy"}))
+    headline, chat = (next(m for m in found if (m.name, m.subset) == ("accuracy", at)) for at in (None, "Chat"))
+    assert chat.value == pytest.approx((3 * 1.0 + 1 * 0.5) / 4)
+    assert "card says for 'legacy'" in chat.note
+    assert headline.value == pytest.approx((chat.value + values(found)["accuracy", "Safety"]) / 2)
+
+
+def test_languages_are_weighed_as_the_definition_in_force_says():
+    each = {"name": "language", "values": ["de"]}
+    names = ["{language}/a", "{language}/b"]
+    sections = [{"name": "{language}/Chat", "subsets": names, "weights": dict(zip(names, (3, 1), strict=True))}]
+    old = {"name": "old", "sections": {"de/Chat": 1}, "weights": {"de/Chat": {"de/a": 1, "de/b": 1}}}
+    plan = card(each=each, section=sections, definition=[old]).plan()
+    rows = judgements(**{"de/a": [1], "de/b": [0]})
+    assert values(evaluate(rows, plan))["accuracy", "de"] == 0.75
+    assert values(evaluate(rows, with_options(plan, {"definition": "old"})))["accuracy", "de"] == 0.5
+
+
 def test_an_optional_section_may_be_absent_and_a_definition_that_needs_it_says_so():
     plan = card(definition=[WITH_PRIOR]).plan()
     found = evaluate(judgements(**RIGHT), plan)
