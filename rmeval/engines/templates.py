@@ -59,10 +59,10 @@ class Rendering:
             self._say("multiplies or raises to powers what may be large; that has no time limit in a thread: refused")
             return None
         try:
-            return _within(
+            return within(
                 SECONDS, lambda: str(self._tokenizer.apply_chat_template(list(turns), tokenize=False, **options))
             )
-        except _Endless:
+        except Endless:
             self._endless = True
             self._say(f"did not end within {SECONDS:g} seconds, and is not tried again")
         except SecurityError as fault:
@@ -79,12 +79,12 @@ class Rendering:
             note(f"the chat template {what}")
 
 
-class _Endless(BaseException):
+class Endless(BaseException):
     """The time is over. No `Exception`, so that nothing on the way takes it for its own."""
 
 
-def _within(seconds: float, work: Callable[[], str]) -> str:
-    """What `work` returns; `_Endless` where that takes longer, in whatever thread this is."""
+def within(seconds: float, work: Callable[[], str]) -> str:
+    """What `work` returns; `Endless` where that takes longer, in whatever thread this is."""
     return _by_a_signal(seconds, work) if _signals() else _WATCH.within(seconds, work)
 
 
@@ -117,7 +117,7 @@ def _by_a_signal(seconds: float, work: Callable[[], str]) -> str:
     """In the main thread: a signal also ends arithmetic that takes for ever in one operation."""
 
     def over(*_: object) -> None:
-        raise _Endless
+        raise Endless
 
     before = signal.signal(signal.SIGALRM, over)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -129,7 +129,7 @@ def _by_a_signal(seconds: float, work: Callable[[], str]) -> str:
 
 
 class _Watch:
-    """In any other thread: one more thread looks at the clock, and raises `_Endless` in the one that is late.
+    """In any other thread: one more thread looks at the clock, and raises `Endless` in the one that is late.
 
     What is raised so arrives between two operations of Python, and never within one.
     """
@@ -151,7 +151,7 @@ class _Watch:
         self._busy.set()
         try:
             return work()
-        except _Endless:
+        except Endless:
             late = True
             raise
         finally:
@@ -169,7 +169,7 @@ class _Watch:
                 time.sleep(0.05)
                 for thread, end in list(self._ends.items()):
                     if time.monotonic() > end and self._ends.pop(thread, None) is not None:
-                        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(_Endless))
+                        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(Endless))
 
 
 _WATCH = _Watch()

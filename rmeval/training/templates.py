@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rmeval.engines.templates import PLAIN, PLAIN_AHEAD
+from rmeval.engines import templates
 from rmeval.errors import UsageError, near_miss
 
 _TURNS = """\
@@ -59,8 +59,8 @@ TULU = (
 
 PLAIN_TEMPLATE = (
     "{{- bos_token if bos_token else '' -}}\n"
-    + PLAIN
-    + f"{{%- if add_generation_prompt -%}}{{{{- '{PLAIN_AHEAD}' -}}}}"
+    + templates.PLAIN
+    + f"{{%- if add_generation_prompt -%}}{{{{- '{templates.PLAIN_AHEAD}' -}}}}"
     + "{%- elif eos_token -%}{{- eos_token -}}{%- endif -%}\n"
 )
 """`PLAIN` with the special tokens of the tokenizer it is written into: a causal head is read at eos, a language model
@@ -89,7 +89,7 @@ def load_template(source: str) -> str:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as fault:
         raise UsageError(f"--chat-template {source}: cannot be read: {fault}") from None
-    _check(text, source)
+    _check(text, f"--chat-template {source}")
     return text
 
 
@@ -108,15 +108,15 @@ def use_template(tokenizer: Any, source: str) -> int:
     return int(tokenizer.add_tokens(missing, special_tokens=True)) if missing else 0
 
 
-def _check(text: str, source: str) -> None:
+def _check(text: str, where: str) -> None:
     from jinja2 import TemplateSyntaxError
     from transformers.utils.chat_template_utils import render_jinja_template
 
     try:
-        render_jinja_template([[]], chat_template=text)
+        templates.within(templates.SECONDS, lambda: str(render_jinja_template([[]], chat_template=text)))
+    except templates.Endless:
+        raise UsageError(f"{where}: does not end within {templates.SECONDS:g} seconds") from None
     except TemplateSyntaxError as fault:
-        raise UsageError(
-            f"--chat-template {source} line {fault.lineno}: not a Jinja template: {fault.message}"
-        ) from None
+        raise UsageError(f"{where} line {fault.lineno}: not a Jinja template: {fault.message}") from None
     except Exception:  # noqa: BLE001, S110
         pass  # it compiles; without messages and special tokens a template may raise whatever it likes

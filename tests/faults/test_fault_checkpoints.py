@@ -294,8 +294,8 @@ def test_threads_render_at_once_and_only_the_late_one_is_ended(checkpoint):
             assert rendering.text(turns) == wanted
 
     def late():
-        with contextlib.suppress(templates._Endless):
-            templates._within(0.2, lambda: str(any(x for x in iter(int, 1))))
+        with contextlib.suppress(templates.Endless):
+            templates.within(0.2, lambda: str(any(x for x in iter(int, 1))))
             raise AssertionError("it ended")
 
     with ThreadPoolExecutor(max_workers=6) as pool:

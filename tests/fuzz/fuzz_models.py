@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import shutil
 import struct
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -63,18 +65,25 @@ def _template_case(draw: random.Random) -> str:
 
 def _template(case: str) -> bool:
     rendering = templates.Rendering(Tokenizer(case))
-    before, templates.SECONDS = templates.SECONDS, 0.4
-    try:
+    with _short_time():
         text = rendering.text(TURNS)
-    finally:
-        templates.SECONDS = before
     assert text is None or isinstance(text, str)
     return text is not None
 
 
 def _template_file(case: str) -> bool:
     """The file that `--chat-template` names."""
-    return attempt(load_template, str(written(case, "given.jinja"))) is not REFUSED
+    with _short_time():
+        return attempt(load_template, str(written(case, "given.jinja"))) is not REFUSED
+
+
+@contextlib.contextmanager
+def _short_time() -> Iterator[None]:
+    before, templates.SECONDS = templates.SECONDS, 0.4
+    try:
+        yield
+    finally:
+        templates.SECONDS = before
 
 
 def _turns_case(draw: random.Random) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from jinja2.exceptions import TemplateError
 
+from rmeval.engines import templates
 from rmeval.errors import UsageError
 from rmeval.training.harmony import HarmonyMessage, final_text, is_harmony, parse, render
 from rmeval.training.masks import byte_tokenizer
@@ -102,13 +103,17 @@ def test_t12_plain_writes_one_bos_and_one_eos():
     assert (text.count("<s>"), text.count("</s>")) == (1, 1)
 
 
-def test_a_template_comes_from_a_file_and_faults_name_it(tmp_path):
+def test_a_template_comes_from_a_file_and_faults_name_it(tmp_path, monkeypatch):
     good = tmp_path / "own.jinja"
     good.write_text("{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}")
     assert rendered(str(good), PIRATE[1:]) == "<user>" + PIRATE[1]["content"]
     bad = tmp_path / "bad.jinja"
     bad.write_text("a\n{% for m in messages %}")
     with pytest.raises(UsageError, match=r"bad\.jinja line 2: not a Jinja template"):
+        load_template(str(bad))
+    monkeypatch.setattr(templates, "SECONDS", 0.2)
+    bad.write_text("{% for _ in range(10 ** 5) %}{% for _ in range(10 ** 5) %}{% endfor %}{% endfor %}")
+    with pytest.raises(UsageError, match=r"bad\.jinja: does not end within 0.2 seconds"):
         load_template(str(bad))
     with pytest.raises(UsageError, match=r"Did you mean 'zephyr'\?"):
         load_template("zephry")
