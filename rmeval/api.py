@@ -362,14 +362,20 @@ def _scores(j: Judgement) -> list[Score]:
 def bench(name: str, *, seed: int = 0) -> Callable[[Path], dict[str, float]]:
     """What a suite measures of a checkpoint in a folder, without results and store: for models while they train.
 
-    `name` is a suite, or SUITE:LIMIT for another number of examples than 200. The headline and its interval come back
-    as `<suite>_<metric>`, `..._low` and `..._high`. `UsageError` where so few examples leave the headline undefined.
+    `name` is a suite or one of its variants, with :LIMIT for another number of examples than 200, and =PATH for rows on
+    disk. The headline and its interval come back as `<suite>_<metric>`, `..._low` and `..._high`. `UsageError` where so
+    few examples leave the headline undefined.
     """
-    suite_name, _, limit = name.partition(":")
-    if limit and not limit.isdigit():
-        raise UsageError(f"suite {name!r}: write SUITE or SUITE:LIMIT, such as arithmetic:100")
+    asked, _, data = name.partition("=")
+    suite_name, _, limit = asked.rpartition(":")
+    if not limit.isdecimal() or not suite_name:
+        suite_name, limit = asked, str(BENCH_EXAMPLES)
     suite = load_suite(suite_name)
-    examples = stratified_sample(suite.load(None, seed).examples, int(limit or BENCH_EXAMPLES), seed)
+    try:
+        found = suite.load(Path(data) if data else None, seed).examples
+    except UsageError as fault:
+        raise UsageError(f"{fault}\n(asked to measure {name}; rows on disk are {asked}=PATH)") from None
+    examples = stratified_sample(found, int(limit), seed)
 
     def measure(folder: Path) -> dict[str, float]:
         model = load_model(str(folder))

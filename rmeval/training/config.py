@@ -99,7 +99,7 @@ class TrainConfig(BaseModel):
     eval_steps: Count | None = None
     """Optimizer steps between two evaluations; default: before and after training, ten with the tiny model."""
     eval_bench: str | None = None
-    """Also evaluate on NAME or NAME:LIMIT, any rmeval suite, at every evaluation (not sft)."""
+    """Also evaluate on NAME, NAME:LIMIT or NAME:LIMIT=PATH (rows on disk), any suite, at every evaluation (not sft)."""
     early_stop: str | None = None
     """METRIC:PATIENCE: end when METRIC is no better for PATIENCE evaluations, and keep the best weights."""
     head_init: Literal["normal:1/sqrt(h+1)", "zeros", "hf"] | None = None

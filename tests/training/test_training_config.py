@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import tomllib
+from pathlib import Path
 
 import pytest
-from command import rmeval
+from command import ROOT, rmeval
 
 from rmeval.cli.train import KINDS
 from rmeval.errors import UsageError
@@ -143,6 +144,20 @@ def test_a_suite_is_measured_while_a_model_trains(tmp_path):
     refused = rmeval("train", "bt", *bundled, "--samples", "20", "--eval-bench", "arithmetic-steps:10")
     assert refused.code == 2
     assert "asks for a score per reasoning step" in refused.stderr
+
+
+def test_what_is_measured_while_a_model_trains_may_lie_on_disk_and_be_a_variant(tmp_path):
+    """Suites of one's own and variants were refused, with advice to give --data, which are the rows to train on."""
+    from rmeval.api import bench
+
+    rows = tmp_path / "a:b=c.jsonl"
+    rows.write_text('{"prompt": "p", "chosen": "long", "rejected": "no"}\n' * 3)
+    assert bench(f"pairs={rows}")(Path("length"))["pairs_accuracy"] == 1
+    assert bench(f"pairs:2={rows}")(Path("constant"))["pairs_accuracy"] == 0
+    sample = ROOT / "suites/helpsteer2/sample.jsonl"
+    assert "helpsteer2:correctness_accuracy" in bench(f"helpsteer2:correctness:5={sample}")(Path("length"))
+    with pytest.raises(UsageError, match="rows on disk are pairs:9=PATH"):
+        bench("pairs:9")
 
 
 @pytest.mark.parametrize(
