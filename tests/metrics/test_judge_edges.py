@@ -128,3 +128,4 @@ def test_lengths_that_hardly_differ_are_fitted_all_the_same():
 def test_the_rank_of_very_small_numbers_is_that_of_their_ratios():
     assert _rank(1e-20 * np.eye(3)) == 3
     assert _rank(1e-20 * np.ones((3, 2))) == 1
+    assert _rank(np.zeros((3, 2))) == 0

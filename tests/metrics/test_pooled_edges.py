@@ -12,6 +12,7 @@ from made_pairs import LOSE, find, pair
 from rmeval.errors import UsageError
 from rmeval.metrics import arena, best_of_k, diagnostics, labels, prmbench, rules, table
 from rmeval.metrics import evaluate as evaluate_module
+from rmeval.metrics.book import _check
 from rmeval.metrics.credit import Credit, HarmonicMean, Linear
 from rmeval.metrics.evaluate import evaluate
 from rmeval.metrics.figures import mean_figure
@@ -169,6 +170,8 @@ def test_rows_of_a_table_without_a_prompt_are_refused():
     for given in (rows, table.of(rows)):
         with pytest.raises(UsageError, match="example 's/b' has no cluster"):
             evaluate(given, PLAN)
+        with pytest.raises(UsageError, match="example 's/b' has no cluster"):
+            _check(rules.accuracy(given, {}), "accuracy")
 
 
 def test_verdicts_that_could_not_be_read_have_their_rate():
