@@ -123,13 +123,16 @@ def entered(columns: Sequence[Column]) -> tuple[int, int]:
     if len(columns) == 1:
         lost = int(columns[0].missing.sum())
         return len(columns[0]) - lost, lost
-    there, whole = _states(columns)
+    there, whole = _states(columns, *(column.table for column in columns))
     return int((there & whole).sum()), int((there & ~whole).sum())
 
 
-def _states(columns: Sequence[Column]) -> tuple[Any, Any]:
-    """By place in the first table: whether an example is in any column, and whether it lacks a credit in none."""
-    size = 1 + max((int(c.table.places.max(initial=-1)) for c in columns), default=-1)
+def _states(columns: Sequence[Column], *tables: Table) -> tuple[Any, Any]:
+    """By place in the first table: whether an example is in any column, and whether it lacks a credit in none.
+
+    As far as any row of `tables` stands there, which hold those of the columns and may hold others.
+    """
+    size = 1 + max((int(table.places.max(initial=-1)) for table in tables), default=-1)
     there, whole = np.zeros(size, dtype=bool), np.ones(size, dtype=bool)
     for column in columns:
         there[column.table.places] = True
@@ -139,7 +142,7 @@ def _states(columns: Sequence[Column]) -> tuple[Any, Any]:
 
 def rates(table: Table, earned: Sequence[Column], tied: Sequence[Any]) -> tuple[Column, Column, Column]:
     """(whether a tie decides it, of those scored; whether it lacks a credit; whether it could not be read)."""
-    there, whole = _states(earned)
+    there, whole = _states(earned, table)
     by_tie = np.zeros(there.size, dtype=bool)
     for column, where in zip(earned, tied, strict=True):
         by_tie[column.table.places[where]] = True

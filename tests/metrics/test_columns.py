@@ -41,8 +41,14 @@ NESTED = MetricPlan(
     definitions=(Definition("pooled", {"first": 1.0, "other": 2.0}),),
 )
 
+BESIDE = replace(
+    NESTED,
+    sections=(NESTED.sections[0], replace(NESTED.sections[1], optional=True)),  # the last rows are no part of the score
+    definitions=(),
+)
 
-@pytest.mark.parametrize("plan", [POOLED, NESTED], ids=["pooled", "nested"])
+
+@pytest.mark.parametrize("plan", [POOLED, NESTED, BESIDE], ids=["pooled", "nested", "beside"])
 @pytest.mark.parametrize(
     "more",
     [
