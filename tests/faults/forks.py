@@ -18,6 +18,8 @@ from pathlib import Path
 
 from command import Answer, rmeval
 
+from rmeval import whole_files
+
 
 class Forked:
     """`work` in a copy of this process; what it says and its exit code land in files below `folder`."""
@@ -65,6 +67,7 @@ def command(*arguments: object, before: Callable[[], None] = lambda: None) -> Ca
     """`rmeval ...` as work for a copy, which does something first, such as to patch itself."""
 
     def work() -> Answer:
+        whole_files._looked_at.clear()  # a process of its own has looked at no folder yet
         before()
         return rmeval(*arguments)
 
