@@ -195,7 +195,7 @@ class Checkpoint:
         try:
             with torch.device("meta"):
                 return getattr(transformers, _AUTO[self.form]).from_config(self.config)
-        except (KeyError, ValueError, RuntimeError):
+        except Exception:  # noqa: BLE001 - what classes make of odd numbers has no common base; loading says it
             return None
 
     @cached_property
