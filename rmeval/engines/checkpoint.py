@@ -195,8 +195,10 @@ class Checkpoint:
         try:
             with torch.device("meta"):
                 return getattr(transformers, _AUTO[self.form]).from_config(self.config)
-        except Exception:  # noqa: BLE001 - what classes make of odd numbers has no common base; loading says it
+        except (KeyError, ValueError, RuntimeError):
             return None
+        except Exception as fault:  # noqa: BLE001 - what classes make of odd numbers has no common base
+            raise UsageError(f"model {self.source}: config.json cannot be used: {_first_line(fault)}") from None
 
     @cached_property
     def identity(self) -> str:

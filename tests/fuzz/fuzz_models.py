@@ -231,7 +231,10 @@ def _read(source: str, name: str, content: str) -> bool:
     checkpoint = _checkpoint(source) if name == "model.safetensors" else attempt(Checkpoint, source)
     if checkpoint is REFUSED:
         return False
-    assert checkpoint.max_length(_tokenizer()) > 0
+    longest = attempt(checkpoint.max_length, _tokenizer())
+    if longest is REFUSED:
+        return False
+    assert longest > 0
     assert isinstance(checkpoint.labels, tuple)
     return attempt(lambda: checkpoint.load(dtype="float32", device="cpu", attention=None)) is not REFUSED
 
