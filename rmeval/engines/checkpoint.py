@@ -36,6 +36,8 @@ _DECIDES = (
     *(".tiktoken", ".spm", ".vocab", ".bpe", ".codes"),  # vocabularies of older tokenizers
 )
 """Endings of files that decide a score: weights, settings, tokenizers."""
+_MOST_LAYERS = 2000
+"""Some ten times what the deepest models have."""
 _WEIGHTS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors\Z")
 
 
@@ -58,6 +60,9 @@ class Checkpoint:
         if self.folder is None:  # what the hub calls main may move on between this file and the weights
             self.revision = getattr(self.config, "_commit_hash", None) or revision
         self.layers = layers or ARCHITECTURES.get(self.architecture)
+        said = getattr(self.config.get_text_config(), "num_hidden_layers", None)
+        if isinstance(said, int) and said > _MOST_LAYERS:  # building their classes would take minutes and all memory
+            raise UsageError(f"model {self.source}: config.json says num_hidden_layers = {said:,}; none has so many")
 
     def _read_config(self) -> Any:
         from transformers import AutoConfig

@@ -154,7 +154,7 @@ class VllmEngine:
                 **pools,
                 **self._options,
             )
-        except (ValueError, NotImplementedError) as fault:
+        except (ValueError, NotImplementedError) as fault:  # its words for a class or a kernel that it has not
             raise UsageError(f"model {self.checkpoint.source}: vLLM does not load it: {fault}") from None
 
     # --- reward heads ------------------------------------------------------------------------------------------------

@@ -15,15 +15,7 @@ import own_rows
 import pytest
 from command import Answer, rmeval, rmeval_process
 
-
-@pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def pairs(tmp_path):
-    return own_rows.pairs(tmp_path / "mine.jsonl", 8).name
+pytestmark = pytest.mark.usefixtures("in_a_folder_of_its_own")
 
 
 @pytest.fixture

@@ -15,15 +15,7 @@ from rmeval.leaderboard.submission import FILE, open_submission
 from rmeval.types import Showing
 from rmeval.views import orders
 
-
-@pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def pairs(tmp_path):
-    return own_rows.pairs(tmp_path / "mine.jsonl", 8).name
+pytestmark = pytest.mark.usefixtures("in_a_folder_of_its_own")
 
 
 def refused(*arguments):

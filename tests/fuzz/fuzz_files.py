@@ -1,4 +1,4 @@
-"""Cases as files, for parsers that read one."""
+"""Cases as files, for parsers that read one, and files of rows read as all readers read them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from fuzz_driving import REFUSED, attempt
 from fuzz_mutations import as_bytes
+
+from rmeval.readers.rows import read_file, skipping
 
 
 @cache
@@ -33,3 +37,13 @@ def _path(name: str) -> Path:
     path = folder() / name
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def rows_of(case: str, name: str) -> Any:
+    """The rows of a case, or `REFUSED`; leaving out bad rows leaves out none where none is bad."""
+    path = written(case, name)
+    rows = attempt(read_file, path, path.name)
+    with skipping():
+        partly = attempt(read_file, path, path.name)
+    assert rows is REFUSED or partly == rows
+    return rows
