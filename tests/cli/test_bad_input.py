@@ -19,6 +19,11 @@ pytestmark = pytest.mark.usefixtures("in_a_folder_of_its_own")
 
 
 @pytest.fixture
+def pairs(tmp_path):
+    return own_rows.pairs(tmp_path / "mine.jsonl", 8).name
+
+
+@pytest.fixture
 def checkpoint(tiny_reward_model, tmp_path):
     """A copy of the tiny reward model, to be spoilt."""
     return Path(shutil.copytree(tiny_reward_model, tmp_path / "spoilt"))

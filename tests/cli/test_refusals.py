@@ -18,6 +18,11 @@ from rmeval.views import orders
 pytestmark = pytest.mark.usefixtures("in_a_folder_of_its_own")
 
 
+@pytest.fixture
+def pairs(tmp_path):
+    return own_rows.pairs(tmp_path / "mine.jsonl", 8).name
+
+
 def refused(*arguments):
     got = rmeval(*arguments)
     assert (got.code, got.stdout) == (2, "")
