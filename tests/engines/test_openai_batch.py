@@ -158,6 +158,18 @@ def test_lines_that_make_no_sense_are_counted_and_harm_nothing(tmp_path, capsys)
     assert "2 of no request of ours, 4 torn" in capsys.readouterr().err
 
 
+def test_a_line_without_end_is_read_in_parts_and_its_request_asked_again(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(jobs, "MOST", 2000)
+
+    def end(batch: Batch) -> None:
+        batch.output[1] = batch.output[1][:-1] + " " * 3500 + "}"
+
+    with BatchServer(echo, end, as_it_came) as server:
+        assert [r.text for r in replies(server, many(3), tmp_path)] == [f"about pair {i}" for i in range(3)]
+        assert [len(b.lines) for b in server.batches] == [3, 1]
+    assert "2 torn" in capsys.readouterr().err
+
+
 def test_a_later_answer_stands_before_an_earlier_fault(tmp_path):
     def end(batch: Batch) -> None:
         fault = {"custom_id": batch.ids[0], "response": {"status_code": 400, "body": {}}, "error": None}
@@ -312,6 +324,19 @@ def test_a_connection_that_breaks_costs_no_second_batch(trouble, tmp_path):
         server.trouble = trouble
         assert [r.text for r in replies(server, many(4), tmp_path)] == [f"about pair {i}" for i in range(4)]
         assert [len(b.lines) for b in server.batches] == [4]
+
+
+@pytest.mark.fault("F33")
+def test_an_answer_without_end_is_not_read_whole(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(jobs, "MOST", 50_000)
+    long = " " * 10**5
+    with BatchServer(echo) as server:
+        server.trouble = {
+            "GET /v1/batches/batch_0": [Status(200, f"{{{long}}}"), Status(500, long)],
+            "GET /v1/files/batch_0-output/content": [Status(503, long)],
+        }
+        assert [r.text for r in replies(server, many(4), tmp_path)] == [f"about pair {i}" for i in range(4)]
+        assert "an answer of more than 50,000 bytes" in capsys.readouterr().err
 
 
 def test_a_server_that_is_away_for_a_while_is_waited_for(tmp_path, capsys):

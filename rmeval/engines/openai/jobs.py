@@ -22,7 +22,7 @@ from typing import IO, Any, Final, Self
 
 from rmeval.engines.openai import policy
 from rmeval.engines.openai.calls import Transport
-from rmeval.engines.openai.client import CONNECT, as_json, connection_fault, decoded
+from rmeval.engines.openai.client import CONNECT, MOST, connection_fault, decoded, keep, refuse_beyond
 from rmeval.engines.openai.policy import Fault
 from rmeval.engines.openai.secrets import Key
 from rmeval.errors import CheckFailed
@@ -88,7 +88,7 @@ class Calls:
                 base_url=self.base_url,
                 max_retries=0,
                 timeout=timeout,
-                http_client=openai.DefaultHttpxClient(event_hooks={"response": [as_json]}),
+                http_client=openai.DefaultHttpxClient(event_hooks={"response": [_read]}),
             )
         )
         return self
@@ -153,7 +153,8 @@ class Calls:
 
             self._made(make)
             handle.seek(0)
-            yield (decoded(self.key.hide(line.decode("utf-8", "replace"))) for line in handle if line.strip())
+            lines = iter(lambda: handle.readline(MOST), b"")  # what is longer comes in parts, each torn
+            yield (decoded(self.key.hide(line.decode("utf-8", "replace"))) for line in lines if line.strip())
 
     def _batch_of(self, file: str) -> str | None:
         """What the server says of the batch that reads a file, as JSON; None where there is none."""
@@ -202,6 +203,8 @@ class Calls:
                 found = connection_fault(fault, self.key)
             except _Foreign as fault:
                 found = Fault("again", "api_error", "unreadable answer", str(fault))
+            except openai.APIResponseValidationError as fault:
+                found = Fault("again", "api_error", "too long an answer", str(fault))
             except openai.OpenAIError:
                 raise
             except Exception as fault:
@@ -218,6 +221,18 @@ class Calls:
             if attempt >= self.transport.attempts or seconds is None:
                 raise CheckFailed(f"{self.base_url}: {found}") from None
             time.sleep(seconds)
+
+
+def _read(response: Any) -> None:
+    """Take an answer in, as far as it is one of `MOST` bytes; a file is read when it is written to disk."""
+    response.encoding = "utf-8"
+    if response.is_success and response.request.url.path.endswith("/content"):
+        return
+    held = bytearray()
+    for part in response.iter_bytes():
+        held += part
+        refuse_beyond(MOST, len(held), response)
+    keep(held, response)
 
 
 def _id(answer: Mapping[str, Any]) -> str:
