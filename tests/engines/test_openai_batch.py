@@ -329,10 +329,10 @@ def test_a_connection_that_breaks_costs_no_second_batch(trouble, tmp_path):
 @pytest.mark.fault("F33")
 def test_an_answer_without_end_is_not_read_whole(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(jobs, "MOST", 50_000)
-    long = " " * 10**5
+    long = {"message": " " * 10**5}
     with BatchServer(echo) as server:
         server.trouble = {
-            "GET /v1/batches/batch_0": [Status(200, f"{{{long}}}"), Status(500, long)],
+            "GET /v1/batches/batch_0": [Status(200, long), Status(500, long)],
             "GET /v1/files/batch_0-output/content": [Status(503, long)],
         }
         assert [r.text for r in replies(server, many(4), tmp_path)] == [f"about pair {i}" for i in range(4)]
