@@ -170,7 +170,7 @@ class BTConfig(TrainConfig):
     margin_from: str | None = None
     """A-B: the margin is column A less column B, such as score_chosen-score_rejected."""
     min_gap: NotNegative = 0.0
-    """Responses whose scores are closer than this tie."""
+    """Responses whose scores, or columns of --margin-from, are closer than this tie."""
     from_outcomes: bool = False
     """Rows are right and wrong responses: every right one is better than every wrong one to its prompt."""
     center: NotNegative = 0.0

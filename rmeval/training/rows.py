@@ -17,7 +17,7 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
@@ -107,10 +107,10 @@ def read_comparisons(
 ) -> list[Comparison]:
     """All comparisons of a source; a ranking of K responses gives all its pairs, equal ones only with `ties="half"`.
 
-    `margin_from` are two columns whose difference is the margin. Scores closer than `min_gap` tie. With `from_outcomes`
-    the rows are those of `read_outcomes`, and every right response is better than every wrong one to its prompt.
-    `samples` keeps that many prompts, drawn with `seed` and left in file order. Raises `UsageError`, here and below,
-    with up to 20 bad rows, each with its line.
+    `margin_from` are two columns whose difference is the margin. Scores, or those two, closer than `min_gap` tie.
+    With `from_outcomes` the rows are those of `read_outcomes`, and every right response is better than every wrong
+    one to its prompt. `samples` keeps that many prompts, drawn with `seed` and left in file order. Raises
+    `UsageError`, here and below, with up to 20 bad rows, each with its line.
     """
     if from_outcomes:
         return _outcome_pairs(read_outcomes(source, samples=samples, seed=seed))
@@ -123,7 +123,10 @@ def read_comparisons(
     def parse(row: Mapping[str, Any], fallback: str) -> list[Comparison]:
         if row.get("responses") is not None and row.get("chosen") is None:
             return _pairs(schemas.ranking(row, fallback), row.get("scores"), min_gap, ties)
-        return schemas.comparisons(row, fallback, margin_field=margin_field, margin_from=margin_from)
+        found = schemas.comparisons(row, fallback, margin_field=margin_field, margin_from=margin_from)
+        if margin_from is None or all(abs(one.margin) >= min_gap for one in found):
+            return found
+        return [replace(one, margin=0.0, target=0.5) for one in found if ties == "half"]
 
     return _drawn(load(source, "bt", parse), samples, seed)
 
@@ -337,17 +340,9 @@ def _pairs(ranking: Ranking, scores: Sequence[float] | None, min_gap: float, tie
         tied = close or ranking.levels[i] == ranking.levels[j]
         better, worse = (i, j) if ranking.levels[i] <= ranking.levels[j] else (j, i)
         if not tied or ties == "half":
-            found.append(
-                Comparison(
-                    f"{ranking.id}/{better}>{worse}",
-                    ranking.prompt,
-                    ranking.responses[better],
-                    ranking.responses[worse],
-                    0.0,
-                    ranking.group,
-                    0.5 if tied else 1.0,
-                )
-            )
+            name, target = f"{ranking.id}/{better}>{worse}", 0.5 if tied else 1.0
+            texts = ranking.responses[better], ranking.responses[worse]
+            found.append(Comparison(name, ranking.prompt, *texts, 0.0, ranking.group, target))
     return found
 
 

@@ -103,6 +103,14 @@ def test_b8_ratings_closer_than_the_gap_tie(tmp_path):
         read_comparisons(path, min_gap=9)
 
 
+def test_pairs_whose_two_columns_are_closer_than_the_gap_tie(tmp_path):
+    rows = [{"prompt": f"p{b}", "chosen": "c", "rejected": "r", "a": 4, "b": b} for b in (1, 3, 5, 7)]
+    asked = {"source": write(tmp_path / "a.jsonl", *rows), "margin_from": ("a", "b"), "min_gap": 2}
+    assert [(c.margin, c.target) for c in read_comparisons(**asked)] == [(3, 1), (-3, 1)]
+    half = read_comparisons(**asked, ties="half")
+    assert [(c.margin, c.target) for c in half] == [(3, 1), (0, 0.5), (0, 0.5), (-3, 1)]
+
+
 def test_first_errors_label_what_is_known(tmp_path):
     wrong = {"problem": "p", "steps": ["a", "b", "c"], "label": 1}
     right = {"problem": "p", "steps": ["a"], "label": -1}
