@@ -173,6 +173,18 @@ def test_what_stops_the_run_costs_one_call_per_worker(status, error):
     assert f"HTTP {status}" in str(stopped.value)
 
 
+@pytest.mark.parametrize("status", [302, 307, 308])
+@pytest.mark.fault("F32")
+def test_nothing_follows_a_server_to_one_that_nobody_named(status):
+    with JudgeServer("[[B]]") as other:
+        with (
+            JudgeServer(Status(status, headers={"Location": f"{other.url}/chat/completions"})) as server,
+            pytest.raises(CheckFailed, match=rf"HTTP {status}: sends its callers on to {other.url}"),
+        ):
+            engine(server).run(many(3))
+        assert other.calls == []
+
+
 @pytest.mark.fault("F32")
 def test_what_came_before_the_end_is_handed_over_before_the_end():
     def script(body):

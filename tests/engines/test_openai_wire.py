@@ -97,6 +97,26 @@ def test_refusal_silence_and_the_limit_are_three_things(says, reason, finish):
     assert (reply.reason, reply.finish, reply.text) == (reason, finish, says.text or "")
 
 
+@pytest.mark.parametrize(
+    ("ended", "reason", "finish"),
+    [
+        ("model_length", None, "length"),
+        ("max_tokens", None, "length"),
+        ("LENGTH", None, "length"),
+        ("content_filter: RECITATION", "refused", "refusal"),
+        (None, None, "stop"),
+    ],
+)
+@pytest.mark.fault("F36", "F37")
+def test_other_servers_words_for_a_text_cut_short_and_for_a_filter(ended, reason, finish):
+    reply = read(completion(Says("so [[A]]", ended), {"model": "m"}), WRITTEN)
+    assert (reply.reason, reply.finish) == (reason, finish)
+
+
+def test_a_name_of_any_length_is_kept_to_200_characters():
+    assert answered("x", model="m" * 10**6).served == "m" * 200
+
+
 def test_a_message_in_parts_is_one_text():
     parts = [{"type": "text", "text": "[[A"}, {"type": "image"}, {"type": "text", "text": "]]"}]
     assert answered(parts).text == "[[A]]"
@@ -123,6 +143,8 @@ def test_a_server_that_does_not_count_leaves_nought(usage):
         ({"choices": [{"finish_reason": "stop"}]}, "without a message"),
         ({"choices": [{"message": None}]}, "without a message"),
         ({"error": {"message": "overloaded [[A]]"}}, "status 200.*overloaded"),
+        ({"error": {"code": 502}, "choices": [{"message": {"content": "[[A]]"}}]}, "status 200.*502"),
+        ({"choices": [{"message": {"content": "[[A]], a"}, "finish_reason": "abort"}]}, "broke off"),
         ({"choices": [{"message": {"content": "[["}, "finish_reason": "error", "error": {"code": 502}}]}, "broke off"),
     ],
 )

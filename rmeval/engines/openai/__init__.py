@@ -183,7 +183,7 @@ class OpenAIEngine:
         guess = (prompt_tokens(request), text_tokens(reply.text if reply else ""))
         self.meter.add(*wire.usage(answer), guess=guess)
         if isinstance(said := answer.get("system_fingerprint"), str):
-            self._fingerprints[said] += 1
+            self._fingerprints[said[:200]] += 1
 
     def _faulty(self, fault: Fault) -> None:
         if fault.kind not in self._faults and fault.scope != "run":

@@ -131,7 +131,8 @@ def opened(base_url: str, key: Key, transport: Transport) -> Any:
         base_url=base_url,
         max_retries=0,
         timeout=openai.Timeout(transport.timeout, connect=min(CONNECT, transport.timeout)),
-        http_client=openai.DefaultAsyncHttpxClient(event_hooks={"response": [_read]}),
+        # a redirect would take the texts, and the verdicts, to a server that nobody named
+        http_client=openai.DefaultAsyncHttpxClient(event_hooks={"response": [_read]}, follow_redirects=False),
     )
 
 

@@ -88,7 +88,7 @@ class Calls:
                 base_url=self.base_url,
                 max_retries=0,
                 timeout=timeout,
-                http_client=openai.DefaultHttpxClient(event_hooks={"response": [_read]}),
+                http_client=openai.DefaultHttpxClient(event_hooks={"response": [_read]}, follow_redirects=False),
             )
         )
         return self

@@ -3,7 +3,7 @@
 | the server | we |
 |---|---|
 | 408, 409, 429, 5xx, no connection, silence, a torn or foreign answer of status 200 | ask again |
-| 401, 402, 403, 404, no quota left, a setting that the model refuses | stop the run |
+| 3xx, 401, 402, 403, 404, no quota left, a setting that the model refuses | stop the run |
 | 400, 413, 422, any other | give up this request: `api_error`; too long a prompt: `truncated`; a filter: `refused` |
 
 What this module does not know: sockets, clocks that tick, what is asked.
@@ -83,6 +83,9 @@ def of_status(status: int, headers: Mapping[str, str], answer: object, now: date
         return Fault("run", "api_error", kind, text)
     if status in (408, 409, 429) or status >= 500:
         return Fault("again", "api_error", kind, text, retry_after(headers, now), shared=status == 429)
+    if 300 <= status < 400:
+        hint = f"sends its callers on to {_line(headers.get('location')) or 'nowhere'}: name the server that answers"
+        return Fault("run", "api_error", kind, hint)
     if status in (401, 402, 403):
         return Fault("run", "api_error", kind, text)
     if status == 404:

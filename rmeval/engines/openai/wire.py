@@ -23,6 +23,10 @@ OMISSIBLE = ("temperature", "top_p", "seed", "response_format")
 """Fields that some servers or models refuse."""
 
 
+CUT = ("length", "model_length", "max_tokens")
+"""How servers say that the token limit ended a text: OpenAI's word, Mistral's, and that of gateways."""
+_LONGEST_NAME = 200
+"""Characters of a model's name that are kept with each reply."""
 _ROUNDED = 1e-3
 """How far above 0 a log-probability may be for its rounding."""
 _TOGETHER = 0.02
@@ -118,26 +122,26 @@ def read(answer: object, request: Request) -> Reply:
     """
     if not isinstance(answer, Mapping):
         raise Unreadable(f"the answer is no JSON object but {_short(answer)}")
-    choices = answer.get("choices")
-    if not isinstance(choices, Sequence) or not choices or not isinstance(choices[0], Mapping):
-        error = answer.get("error")
+    choices, error = answer.get("choices"), answer.get("error")
+    if error or not isinstance(choices, Sequence) or not choices or not isinstance(choices[0], Mapping):
         raise Unreadable(f"error in an answer of status 200: {_short(error)}" if error else "no choices", error=error)
     choice = choices[0]
-    if choice.get("error") or choice.get("finish_reason") == "error":
+    ended = str(choice.get("finish_reason")).lower()
+    if choice.get("error") or ended in ("error", "abort"):
         error = choice.get("error")
         raise Unreadable(f"the server broke off: {_short(error)}", error=error)
     message = choice.get("message")
     if not isinstance(message, Mapping):
         raise Unreadable("a choice without a message")
-    refused = bool(message.get("refusal")) or choice.get("finish_reason") == "content_filter"
-    finish: Finish = "refusal" if refused else "length" if choice.get("finish_reason") == "length" else "stop"
+    refused = bool(message.get("refusal")) or ended.startswith("content_filter")
+    finish: Finish = "refusal" if refused else "length" if ended in CUT else "stop"
     said = Reply(
         text=_text(message.get("content")),
         finish=finish,
         reason="refused" if refused else None,
         n_tokens=usage(answer)[0] or 0,
         n_written=usage(answer)[1] or 0,
-        served=str(answer.get("model") or ""),
+        served=str(answer.get("model") or "")[:_LONGEST_NAME],
     )
     if refused:
         return said
