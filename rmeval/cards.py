@@ -77,6 +77,8 @@ class Layout(_Strict):
     """Fields that differ from the card's own in this layout; "" takes a field of the card away."""
     values: dict[str, dict[str, str]] = {}
     """Per column, values to replace: official spelling on the left, ours on the right."""
+    contents_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Digest of all that the examples hold when they are read by this layout, in any order."""
 
     @model_validator(mode="after")
     def _patterns_are_sound(self) -> Layout:
@@ -268,7 +270,13 @@ class SuiteCard(_Strict):
         if name not in self.variants:
             hint = near_miss(name, self.variants) or f"It has {', '.join(self.variants) or 'none'}."
             raise UsageError(f"suite {self.name!r} has no variant {name!r}. {hint}")
-        raw = self.model_dump(by_alias=True, exclude_unset=True, exclude={"variants", "labels_sha256", "published"})
+        own: Any = {
+            "variants": True,
+            "labels_sha256": True,
+            "published": True,
+            "layouts": {"__all__": {"contents_sha256"}},
+        }
+        raw = self.model_dump(by_alias=True, exclude_unset=True, exclude=own)
         raw.pop("each", None)  # written out already
         try:
             return SuiteCard.model_validate({**_merged(raw, self.variants[name]), "name": f"{self.name}:{name}"})

@@ -74,7 +74,7 @@ class Suite:
         A folder that fits no layout may hold a folder per suite, by the suite's name. With `skip_bad_rows` malformed
         rows are left out: they are counted, they mark the digest, and the data are incomplete.
         Raises `UsageError` for a layout that does not fit, malformed rows, no rows at all, and labels that differ from
-        the pinned ones although all counts agree.
+        the pinned ones, or texts that differ from those pinned in the layout, although all counts agree.
         """
         if not skip_bad_rows:
             return self._load(data, seed)
@@ -93,15 +93,20 @@ class Suite:
             if data is not None:
                 raise UsageError(f"suite {self.name!r} is generated from --seed; it takes no --data")
             examples, said = _all(reader((), self.card, None, seed))
-            source, layout, revision = f"generated:seed={seed}", "", None
+            source, layout, revision = f"generated:seed={seed}", None, None
         else:
             table = from_hub(self.card) if data is None else _from_path(data, self.card)
             examples, said = _all(reader(table.rows, self.card, table.layout, seed))
-            source, layout, revision, notes = table.source, table.layout.name, table.revision, table.notes
+            source, layout, revision, notes = table.source, table.layout, table.revision, table.notes
         return self._checked(examples, source, layout, revision, (*notes, *said))
 
     def _checked(
-        self, examples: Sequence[Example], source: str, layout: str, revision: str | None, notes: tuple[str, ...]
+        self,
+        examples: Sequence[Example],
+        source: str,
+        layout: Layout | None,
+        revision: str | None,
+        notes: tuple[str, ...],
     ) -> Data:
         if not examples:
             raise UsageError(f"suite {self.name!r}: {source} holds no examples")
@@ -116,9 +121,18 @@ class Suite:
                 f"suite {self.name!r}: the counts of {source} are right but its ids, prompts or labels differ from the "
                 f"pinned ones (labels_sha256 {labels[:12]}..., the card says {pinned[:12]}...): the data were altered"
             )
+        if layout and layout.contents_sha256 and not differences:
+            contents = contents_digest(examples)
+            if contents != layout.contents_sha256:
+                raise UsageError(
+                    f"suite {self.name!r}: the counts of {source} are right but its texts differ from the pinned ones "
+                    f"(contents_sha256 {contents[:12]}..., the card says {layout.contents_sha256[:12]}...): the data "
+                    "were altered"
+                )
         code = (f"code in suite ignored: {_some(list(self.ignored))}",) if self.ignored else ()
         said = (*notes, *code, *differences, *_unwinnable(examples))
-        return Data(examples, source, layout, revision, digest(examples), labels, said, not differences)
+        name = layout.name if layout else ""
+        return Data(examples, source, name, revision, digest(examples), labels, said, not differences)
 
 
 def suite_names() -> list[str]:
@@ -269,6 +283,11 @@ def _quotas(sizes: Mapping[str, int], wanted: int) -> dict[str, int]:
 def digest(examples: Iterable[Example]) -> str:
     """sha256 over the canonical JSON lines of all that the examples hold."""
     return _sha256(_content(one) for one in examples)
+
+
+def contents_digest(examples: Iterable[Example]) -> str:
+    """sha256 over the digests of the examples, each of all that it holds, sorted so that no order matters."""
+    return hashlib.sha256("\n".join(sorted(_sha256([_content(one)]) for one in examples)).encode()).hexdigest()
 
 
 def _content(example: Example) -> dict[str, Any]:

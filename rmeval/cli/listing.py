@@ -150,7 +150,7 @@ def _card_summary(path: Path) -> str:
 
 
 def _show_suite(name: str, data: Path | None, seed: int, examples: bool, as_json: bool) -> None:
-    from rmeval.suites import describe, load_suite
+    from rmeval.suites import contents_digest, describe, load_suite
 
     suite = load_suite(name)
     if not examples:
@@ -174,6 +174,9 @@ def _show_suite(name: str, data: Path | None, seed: int, examples: bool, as_json
         right=("examples", "candidates"),
     )
     output.line(f"first ids: {', '.join(row['id'] for row in rows[:5])}")
+    if loaded.layout:
+        output.line(f'to pin them: labels_sha256 = "{loaded.labels_sha256}"')
+        output.line(f'in the layout: contents_sha256 = "{contents_digest(loaded.examples)}"')
     for text in loaded.notes:
         output.line(f"note: {text}")
 

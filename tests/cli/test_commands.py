@@ -13,6 +13,7 @@ import pytest
 from command import rmeval
 
 from rmeval.results import compared, load_result, read
+from rmeval.suites import contents_digest, load_suite
 
 pytestmark = pytest.mark.usefixtures("in_a_folder_of_its_own")
 
@@ -218,7 +219,11 @@ def test_show_examples_lists_ids_in_the_order_of_the_data(pairs):
     rows = rmeval("show", "pairs", "--data", pairs, "--examples", "--json").document
     assert [row["id"] for row in rows] == [f"p{i}" for i in range(40)]
     assert rows[1] == {"id": "p1", "subset": "odd", "group": "", "candidates": 2, "steps": [0, 0]}
-    assert "pairs: 40 examples from file:mine.jsonl" in rmeval("show", "pairs", "--data", pairs, "--examples").stdout
+    shown = rmeval("show", "pairs", "--data", pairs, "--examples").stdout
+    assert "pairs: 40 examples from file:mine.jsonl" in shown
+    read = load_suite("pairs").load(pairs)
+    assert f'to pin them: labels_sha256 = "{read.labels_sha256}"' in shown
+    assert f'contents_sha256 = "{contents_digest(read.examples)}"' in shown
 
 
 def test_show_a_scorer():

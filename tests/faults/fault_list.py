@@ -41,7 +41,7 @@ F8 | weights that hold NaN | every score is missing as `non_finite`, the aggrega
 F9 | one score in a thousand is NaN | listed as missing, the accuracy withheld; with `--max-failed 1` it stands with n = 999 | NaN in the embedding of one rare word
 F10 | infinite scores, minus zero, margins of 1e308 | infinity is no score; the others compare as numbers do, and nothing overflows on the way to the result | replayed scores; an engine's own infinity
 F11 | malformed rows | each named with its line, the first twenty at once, exit 2; harmless oddities are read; `--skip-bad-rows` goes on without them, counts them, marks the data's digest and calls the result incomplete | files with one fault per row
-F12 | data altered after they were pinned | refused: the digest of ids, prompts and labels is not the pinned one. An altered response changes the digest of the data in the result | one byte of a file changed
+F12 | data altered after they were pinned | refused: the digest of ids, prompts and labels, or of all texts, is not the one pinned in the card | one byte of a file changed
 F13 | an empty suite, one row, a subset without rows | an error that says so; an interval that is not estimable; an undefined aggregate that is never 0 and never NaN in the JSON | data files of that size
 F14 | responses that are empty, blank, of one token, or of 100,000 | scored, or missing with the flag `truncated`, as the limit says; never a crash | texts of that length through real weights
 F15 | a text of the limit less one, the limit, and one more | flags 0, 0, 1; where nothing may be cut, the third fails alone | texts counted in tokens

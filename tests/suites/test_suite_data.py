@@ -58,14 +58,23 @@ def test_llmbar_is_whole_and_its_labels_are_the_pinned_ones(dev_data, below):
     assert data.examples[100].id == "Neighbor/0"
 
 
+def turned(row):
+    row["label"] = 3 - row["label"]
+
+
+def spaced(row):
+    row["output_2"] += " "
+
+
 @pytest.mark.fault("F12")
-def test_llmbar_with_one_label_turned_is_refused(dev_data, tmp_path):
+@pytest.mark.parametrize("alter", [turned, spaced])
+def test_llmbar_with_one_altered_byte_is_refused(alter, dev_data, tmp_path):
     source = dev_data / "llmbar/Dataset/LLMBar"
     for name in ["Natural", *(f"Adversarial/{s}" for s in ("Neighbor", "GPTInst", "GPTOut", "Manual"))]:
         (tmp_path / name).mkdir(parents=True)
         rows = json.loads((source / name / "dataset.json").read_text("utf-8"))
         if name == "Natural":
-            rows[0]["label"] = 3 - rows[0]["label"]
+            alter(rows[0])
         (tmp_path / name / "dataset.json").write_text(json.dumps(rows), "utf-8")
     with pytest.raises(UsageError, match="the data were altered"):
         load_suite("llmbar").load(tmp_path)

@@ -12,7 +12,17 @@ import pytest
 from rmeval.cards import SuiteCard
 from rmeval.errors import UsageError
 from rmeval.plugins import SUITES
-from rmeval.suites import Suite, describe, digest, labels_digest, load_suite, stratified_sample, suite, suite_names
+from rmeval.suites import (
+    Suite,
+    contents_digest,
+    describe,
+    digest,
+    labels_digest,
+    load_suite,
+    stratified_sample,
+    suite,
+    suite_names,
+)
 from rmeval.types import Candidate, Example
 
 CARD = """
@@ -124,6 +134,29 @@ def test_pinned_labels_refuse_altered_data_and_accept_any_order(folder):
         load_suite("toy").load(folder / "rows.jsonl")
     write_rows(folder, ROWS[:2])
     assert not load_suite("toy").load(folder / "rows.jsonl").complete
+
+
+@pytest.mark.fault("F12")
+def test_pinned_contents_refuse_one_altered_byte_of_any_text_and_accept_any_order(folder):
+    rows = folder / "rows.jsonl"
+    write_rows(folder, [{**row, "id": f"r{i}"} for i, row in enumerate(ROWS)])
+    card = folder / "cards/toy/card.toml"
+    card.write_text(card.read_text().replace("{ prompt", '{ id = "id", prompt'))
+    pin = contents_digest(load_suite("toy").load(rows).examples)
+    pinned = card.read_text().replace('name = "rows"', f'name = "rows"\ncontents_sha256 = "{pin}"')
+    card.write_text(pinned + '\n[variant.other]\noptions = {}\nfields = { subset = "{id}" }\nexpected = {}\n')
+    whole = rows.read_text()
+    assert load_suite("toy").load(rows).complete
+    rows.write_text("\n".join(reversed(whole.splitlines())))
+    assert load_suite("toy").load(rows).complete
+    for old in ('"q1"', '"a"', '"b"'):
+        rows.write_text(whole.replace(old, f'{old[:-1]} "', 1))
+        with pytest.raises(UsageError, match=r"toy.*texts differ.*contents_sha256.*altered"):
+            load_suite("toy").load(rows)
+    rows.write_text("\n".join(whole.splitlines()[:2]))
+    assert not load_suite("toy").load(rows).complete
+    rows.write_text(whole)
+    assert load_suite("toy:other").load(rows).complete  # other examples by the same layout: the pin is not theirs
 
 
 @pytest.mark.fault("F13")
