@@ -328,18 +328,23 @@ def _that_fit(model: Model, examples: Sequence[Example], by_step: bool, seed: in
     many = stratified_sample(examples, min(len(examples), 4 * TEXTS), seed)
     assert model.engine is not None
     kept: list[Example] = []
+    reasons: set[str | None] = set()
     room = TEXTS
     for example in many:
         k = len(example.candidates)
         if k > room:
             break
         *_, planned = runner.plan([example], model.scorer, model.engine, by_step=by_step)
+        if planned is not None:
+            reasons.update(reply.reason for reply in planned.settled.values())
         if planned is not None and not planned.settled:
             kept.append(example)
             room -= k
     *_, planned = runner.plan(kept, model.scorer, model.engine, by_step=by_step)
     if planned is None or len(planned.tokens) < 2:
-        raise UsageError(f"{model.name}: fewer than two texts of the suite are within what it may read")
+        few = "fewer than two texts of the suite are within what it may read"
+        said = "its chat template refuses the suite's texts" if "template_refused" in reasons else few
+        raise UsageError(f"{model.name}: {said}")
     return tuple(kept), planned
 
 

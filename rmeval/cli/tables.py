@@ -170,9 +170,18 @@ def _section_names(result: Result) -> set[str]:
 
 def _numbers(m: MetricRecord) -> tuple[object, ...]:
     if m.unit == "number":
-        ci = "" if m.ci is None else f"[{m.ci[0]:.3f}, {m.ci[1]:.3f}]"
-        return "-" if m.value is None else f"{m.value:.3f}", ci, m.n, m.n_missing or ""
+        ci = "" if m.ci is None else f"[{_number(m.ci[0])}, {_number(m.ci[1])}]"
+        return "-" if m.value is None else _number(m.value), ci, m.n, m.n_missing or ""
     return output.percent(m.value), output.interval(m.ci), m.n, m.n_missing or ""
+
+
+def _number(value: float) -> str:
+    """Three places, and no row of a hundred digits for what is far out.
+
+    >>> _number(0.25), _number(-12345.678), _number(6.3e149)
+    ('0.250', '-12345.678', '6.3e+149')
+    """
+    return f"{value:.3f}" if abs(value) < 1e9 else f"{value:.3g}"
 
 
 def _why_incomplete(result: Result) -> str:

@@ -216,13 +216,20 @@ class Checkpoint:
         for path in sorted(self.folder.iterdir()):
             if path.suffix in _DECIDES:
                 digest.update(path.name.encode())
-                with path.open("rb") as handle:
-                    digest.update(hashlib.file_digest(handle, "sha256").digest())
+                try:
+                    with path.open("rb") as handle:
+                        digest.update(hashlib.file_digest(handle, "sha256").digest())
+                except OSError as fault:  # a folder of that name, a link to nothing, no permission
+                    raise UsageError(f"{path}: cannot be read: {fault.strerror or fault}") from None
         return f"sha256:{digest.hexdigest()}"
 
     @property
     def weight_bytes(self) -> int:
         """Size of its weights where they lie on this machine, else 0; nothing is fetched to find out."""
+        return sum(path.stat().st_size for path in self._weights())
+
+    def _weights(self) -> list[Path]:
+        """Its safetensors files, where they lie on this machine."""
         folders = [self.folder] if self.folder is not None else []
         if self.folder is None:
             from huggingface_hub import try_to_load_from_cache
@@ -230,7 +237,26 @@ class Checkpoint:
             names = ("model.safetensors", "model.safetensors.index.json")
             found = (try_to_load_from_cache(self.source, name, revision=self.revision) for name in names)
             folders = [Path(path).parent for path in found if isinstance(path, str)]
-        return sum(path.stat().st_size for folder in folders for path in folder.glob("*.safetensors"))
+        return [path for folder in folders for path in sorted(folder.glob("*.safetensors")) if path.is_file()]
+
+    def _refuse_damaged(self) -> None:
+        """Raise `UsageError` with the name of a file of weights that cannot be read, or that holds whole numbers.
+
+        Whole numbers are weights only of a quantised checkpoint, whose config says so; else the header names a dtype
+        that the bytes are not of, and what would be read is neither refused by anything nor meant by anybody.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        for path in self._weights():
+            try:
+                with safe_open(path, framework="pt") as held:
+                    stored = {name: held.get_slice(name).get_dtype() for name in held.keys()}  # noqa: SIM118
+            except (OSError, SafetensorError) as fault:
+                raise UsageError(f"{path}: damaged, or no safetensors file: {fault}") from None
+            for name, of in stored.items():
+                whole = name.endswith(".weight") and of.startswith(("I", "U", "BOOL"))
+                if whole and getattr(self.config, "quantization_config", None) is None:
+                    raise UsageError(f"{path}: {name} is stored as {of}, and weights are no whole numbers: damaged?")
 
     def refuse_unless_loadable(self) -> None:
         """Raise `UsageError` for what could never score or is not to be read, before any weight is."""
@@ -286,6 +312,7 @@ class Checkpoint:
         from transformers.utils import logging
 
         self.refuse_unless_loadable()
+        self._refuse_damaged()
         logging.set_verbosity_error()
         logging.disable_progress_bar()
         if attention is None and getattr(self.config.get_text_config(), "attn_logit_softcapping", None):
@@ -295,6 +322,7 @@ class Checkpoint:
         try:
             if self.layers is not None:
                 model = build(self.source, self.revision, self.layers, self.config, dtype=stored, **options)
+                self._refuse_damaged()
                 return model.eval().to(device)
             model, info = getattr(transformers, _AUTO[self.form]).from_pretrained(
                 self.source,
@@ -308,12 +336,11 @@ class Checkpoint:
         except (OSError, ValueError, KeyError, RuntimeError) as fault:
             raise UsageError(f"model {self.source}: cannot be loaded: {_first_line(fault)}") from None
         except Exception as fault:
-            if type(fault).__name__ == "SafetensorError":
-                raise UsageError(f"model {self.source}: its safetensors file is damaged: {fault}") from None
             if self.layers is not None or isinstance(fault, MemoryError):
                 raise
             # a config of odd values fails wherever transformers first needs them
             raise UsageError(f"model {self.source}: cannot be loaded: {_first_line(fault)}") from None
+        self._refuse_damaged()  # those that came from the hub only now
         if info["missing_keys"]:
             raise missing(self.source, info["missing_keys"])
         self._refuse_unread(model, sorted(info["unexpected_keys"]))

@@ -28,7 +28,7 @@ from typing import Any
 from rmeval.engines import budget
 from rmeval.engines.checkpoint import Checkpoint, has_token_head
 from rmeval.engines.prepacked import available, pack, prepack
-from rmeval.engines.states import TOLERANCE, States, padded
+from rmeval.engines.states import NO_NUMBERS, TOLERANCE, States, padded
 from rmeval.errors import CheckFailed, UsageError
 from rmeval.progress import note
 from rmeval.types import JSON, At, Read
@@ -99,7 +99,8 @@ class Reader:
             self._check_reading(model)
         if self.share and self._split:
             self.states.share(self._head(model))
-            if self.states.why and self.dtype != "float32":  # then how texts are laid out is part of the key
+            # in 16 bits how texts are laid out is part of the key; what has no numbers is never kept under one
+            if self.states.why not in ("", NO_NUMBERS) and self.dtype != "float32":
                 raise CheckFailed(
                     f"{self.checkpoint.name}: texts of a prompt group cannot share what they begin with: "
                     f"{self.states.why}. Run again with -a engine.share=false"

@@ -42,6 +42,7 @@ _STEP = 16
 """On a CPU a part is filled up to a multiple of this: oneDNN keeps code and memory for every size that it has met."""
 _TIMED = 8192
 """Tokens of the passes that kernels are timed on."""
+NO_NUMBERS = "its hidden states are no numbers"
 _ATTEND = {"full_attention", "sliding_attention", "chunked_attention"}
 """Kinds of layers that see nothing but the tokens of their own text."""
 
@@ -217,7 +218,7 @@ class States:
             apart = (shared.float() - alone.float()).norm(dim=-1) / alone.float().norm(dim=-1)
         worst, drift = float(apart.max()), float((given[0] - given[1]).abs().max())
         if math.isnan(worst):  # broken weights: every score will be counted as non_finite
-            raise kernels.NotShareableError("its hidden states are no numbers")
+            raise kernels.NotShareableError(NO_NUMBERS)
         self.drift = drift
         if worst > TOLERANCE[self.dtype]:
             raise kernels.NotShareableError(f"the two ways differ by {worst:.1e}")

@@ -50,7 +50,7 @@ class Rendering:
         self._endless = False
 
     def text(self, turns: Sequence[Mapping[str, str]], **options: Any) -> str | None:
-        """A conversation as text; None where the template refuses it. What is no refusal of its own is said once."""
+        """A conversation as text; None where the template refuses it, which is said."""
         from jinja2.exceptions import SecurityError, TemplateError
 
         if self._endless:
@@ -67,8 +67,9 @@ class Rendering:
             self._say(f"did not end within {SECONDS:g} seconds, and is not tried again")
         except SecurityError as fault:
             self._say(f"was stopped by its sandbox: {fault}")
-        except TemplateError:
-            pass
+        except TemplateError as fault:
+            if not self._said:  # its words may be others for every conversation
+                self._say(f"refuses a conversation: {fault}")
         except Exception as fault:  # noqa: BLE001 - arithmetic, types, size, and the Python that jinja writes (`inf`)
             self._say(f"failed: {type(fault).__name__}{': ' if str(fault) else ''}{fault}")
         return None

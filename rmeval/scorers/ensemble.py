@@ -22,6 +22,7 @@ Combine = Literal["mean", "worst", "mean-std"]
 Normalise = Literal["z", "rank", "none"]
 Scores = Mapping[str, tuple[float, ...]]
 """Example id -> one score per candidate, NaN where missing."""
+_FARTHEST = 1e150
 
 COMBINATIONS: dict[str, Callable[[Sequence[float]], float]] = {
     "mean": statistics.fmean,
@@ -42,7 +43,12 @@ class Ensemble:
         self.members = tuple(members)
         self.combine, self.normalise = combine, normalise
         parts = [normalised(scores, normalise) for scores in members.values()]
-        self.rows = {name: _combined([part.get(name, ()) for part in parts], combine) for name in union(parts)}
+        try:
+            self.rows = {name: _combined([part.get(name, ()) for part in parts], combine) for name in union(parts)}
+        except OverflowError:
+            raise UsageError(
+                "scores of an ensemble's members are too far out for a mean: -a scorer.normalise=z or rank"
+            ) from None
 
     def identity(self) -> dict[str, JSON]:
         """The members by the ids of their results, and how they are combined."""
@@ -87,10 +93,11 @@ def normalised(scores: Scores, how: Normalise) -> dict[str, tuple[float, ...]]:
     if how == "none" or not finite:
         scale: Callable[[float], float] = float
     elif how == "z":
-        mean, spread = statistics.fmean(finite), statistics.pstdev(finite)
+        size = max(1.0, -finite[0] / _FARTHEST, finite[-1] / _FARTHEST)  # beyond that their squares are no numbers
+        mean, spread = statistics.fmean(s / size for s in finite), statistics.pstdev(s / size for s in finite)
 
         def scale(s: float) -> float:
-            return (s - mean) / spread if spread else 0.0
+            return (s / size - mean) / spread if spread else 0.0
     else:
         places: dict[float, float] = {}
         for value in dict.fromkeys(finite):

@@ -202,6 +202,48 @@ def test_weights_that_are_cut_short_name_their_file(checkpoint, pairs):
         assert "spoilt" in message
 
 
+@pytest.mark.fault("F6")
+def test_weights_whose_dtype_is_not_theirs_are_refused(checkpoint, pairs):
+    path = checkpoint / "model.safetensors"
+    whole = path.read_bytes()
+    size = int.from_bytes(whole[:8], "little")
+    content = json.loads(whole[8 : 8 + size])
+    content["score.weight"]["dtype"] = "I32"  # of the same size: it would be read as numbers of nine digits
+    path.write_bytes(header(content) + whole[8 + size :])
+    message = refused(run(checkpoint, pairs))
+    assert "spoilt/model.safetensors: score.weight is stored as I32" in message
+
+
+@pytest.mark.fault("F6")
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer_config.json", "vocab.txt"])
+def test_a_folder_or_a_link_to_nothing_in_place_of_a_file_is_one_message(checkpoint, pairs, name):
+    (checkpoint / name).unlink(missing_ok=True)
+    (checkpoint / name).mkdir()
+    assert name in refused(run(checkpoint, pairs))
+    (checkpoint / name).rmdir()
+    (checkpoint / name).symlink_to("gone")
+    assert name in refused(run(checkpoint, pairs))
+
+
+@pytest.mark.fault("F8")
+def test_the_doctor_finds_broken_weights_and_refusing_templates(checkpoint):
+    from safetensors.torch import load_file, save_file
+
+    with_template(checkpoint, "{{ raise_exception('no such turn') }}")
+    got = rmeval("doctor", checkpoint)
+    assert (got.code, got.stdout) == (2, "")
+    assert "the chat template refuses a conversation: no such turn" in got.stderr
+    assert "its chat template refuses the suite's texts" in got.stderr
+    with_template(checkpoint, tiny.CHATML)
+    weights = load_file(checkpoint / "model.safetensors")
+    weights["model.norm.weight"][0] = float("nan")
+    save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    got = rmeval("doctor", checkpoint)
+    assert got.code == 3
+    assert "non_finite" in got.stdout
+    assert "share=false" not in got.stderr
+
+
 TEMPLATES = {
     "reaches for classes": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
     "reaches for globals": "{{ messages.append.__globals__ }}",

@@ -50,6 +50,15 @@ def test_what_one_member_lacks_is_missing_with_a_reason():
     assert row.recorded("s", 2) is None
 
 
+def test_scores_at_the_end_of_numbers_are_normalised_and_not_averaged_raw():
+    far, near = {"a": (1e308, -1e308), "b": (1e308, 0.0)}, {"a": (1.0, -1.0), "b": (1.0, 0.0)}
+    z = normalised(far, "z")
+    assert z["a"] == pytest.approx(normalised(near, "z")["a"])
+    assert z["b"] == pytest.approx(normalised(near, "z")["b"])
+    with pytest.raises(UsageError, match="normalise=z or rank"):
+        Ensemble({"x": far, "y": far}, normalise="none")
+
+
 def test_members_must_be_two_and_alike():
     with pytest.raises(UsageError, match="two results or more"):
         Ensemble({"a": A})
