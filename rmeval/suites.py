@@ -13,6 +13,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,7 +25,7 @@ from rmeval.packed import packed
 from rmeval.plugins import READERS, SUITES
 from rmeval.readers.fields import cluster_of
 from rmeval.readers.layouts import Table, from_hub, from_path
-from rmeval.readers.rows import Row, skipping
+from rmeval.readers.rows import BadRows, Row, faults_message, skipping
 from rmeval.types import JSON, Candidate, Example, Labels, Message
 
 Reader: TypeAlias = Callable[[Iterable[Row], SuiteCard, Layout | None, int], Iterator[Example]]
@@ -77,7 +78,15 @@ class Suite:
         the pinned ones, or texts that differ from those pinned in the layout, although all counts agree.
         """
         if not skip_bad_rows:
-            return self._load(data, seed)
+            try:
+                return self._load(data, seed)
+            except BadRows as fault:
+                # lines that are no JSON are found before columns are looked at: all of both are said at once
+                with skipping() as bad, suppress(UsageError):
+                    self._load(data, seed)
+                if len(bad) > fault.n:
+                    raise UsageError(faults_message(f"suite {self.name!r}: {len(bad)} malformed rows", bad)) from None
+                raise
         with skipping() as skipped:
             found = self._load(data, seed)
         if not skipped:

@@ -103,6 +103,7 @@ class _Search:
         self._folder = folder
         self._read: dict[Path, Sequence[Row]] = {}
         self._lacks: dict[str, tuple[str, ...]] = {}
+        self._empty = ""
 
     def rows(self, layout: Layout, file: Path) -> Iterator[Row]:
         """The rows of a file with the columns of a layout."""
@@ -129,6 +130,8 @@ class _Search:
             needed = [column for field in fields_of(self.card, layout).values() for column in lacking(field, columns)]
             if layout.gather and layout.gather not in columns:
                 needed.append(layout.gather)
+            if not columns:
+                self._empty = self._empty or file.relative_to(self._folder).as_posix()
             if needed or not columns:
                 self._lacks[layout.name] = tuple(dict.fromkeys(needed))
                 return False
@@ -146,8 +149,9 @@ class _Search:
         shown = ", ".join(names[:5]) + (f", ... ({len(names)} files)" if len(names) > 5 else "")
         file = next(iter(self._read), files[0])
         columns = _columns(self._read.get(file) or read_file(file, names[0]))
+        why = f": {self._empty} holds no rows" if self._empty else ""
         lines = [
-            f"{path}: no layout of suite {self.card.name!r} fits",
+            f"{path}: no layout of suite {self.card.name!r} fits{why}",
             f"  found: {shown}",
             f"  columns of {file.name}: {', '.join(columns) or 'none, it holds no rows'}",
             "  expected, nearest first:",

@@ -74,11 +74,19 @@ def skipping() -> Iterator[list[str]]:
         _skipped.reset(token)
 
 
+class BadRows(UsageError):
+    """Rows were refused; others may be bad in a way that is looked at later."""
+
+    def __init__(self, message: str, n: int) -> None:
+        super().__init__(message)
+        self.n = n
+
+
 def refuse(message: str, faults: list[str]) -> None:
-    """Raise `UsageError` with the message for rows with these faults, unless bad rows are to be left out."""
+    """Raise `BadRows` with the message for rows with these faults, unless bad rows are to be left out."""
     skipped = _skipped.get()
     if skipped is None:
-        raise UsageError(message)
+        raise BadRows(message, len(faults))
     known = set(skipped)
     skipped += [fault for fault in faults if fault not in known]  # a file may be read once per layout
 

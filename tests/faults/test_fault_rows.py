@@ -146,6 +146,17 @@ def test_every_bad_row_has_its_line_and_twenty_are_spelled_out(tmp_path):
 
 
 @pytest.mark.fault("F11")
+def test_lines_that_are_no_json_and_rows_that_lack_something_are_named_together(tmp_path):
+    data = written(tmp_path / "mine.jsonl", [GOOD, {"prompt": "q", "chosen": "a"}, GOOD])
+    data.write_bytes(data.read_bytes() + b'{"prompt": "torn\n')
+    got = run(data)
+    assert (got.code, got.stdout) == (2, "")
+    assert "2 malformed rows" in got.stderr
+    assert "mine.jsonl line 2: " in got.stderr
+    assert "mine.jsonl line 4, column" in got.stderr
+
+
+@pytest.mark.fault("F11")
 def test_odd_rows_that_are_no_fault(tmp_path):
     rows = [
         {**GOOD, "chosen": "same", "rejected": "same"},
@@ -196,7 +207,7 @@ def test_one_altered_byte_has_another_digest(tmp_path, monkeypatch):
 def test_no_rows_one_row_and_a_subset_without_rows(tmp_path):
     empty = run(written(tmp_path / "empty.jsonl", []))
     assert (empty.code, empty.stdout) == (2, "")
-    assert "holds no rows" in empty.stderr
+    assert "no layout of suite 'pairs' fits: empty.jsonl holds no rows" in empty.stderr
     one = run(written(tmp_path / "one.jsonl", [{**GOOD, "chosen": "longer"}]))
     assert one.code == 0, one.stderr
     accuracy = found(one.document)["accuracy", None]
