@@ -288,7 +288,7 @@ class Result(Record):
     schema_version: Literal[1] = Field(default=1, alias="schema")
     id: Digest
     """sha256 of what was asked: model, suite, scorer, engine and metric options. Equal questions have equal ids."""
-    created: str = Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
+    created: str = Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")
     complete: bool
     """Whether the whole suite was scored, with failures within the limit. Only complete results are ranked."""
     model: ModelRecord

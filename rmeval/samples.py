@@ -177,7 +177,9 @@ def beside(held: SamplesRecord, path: Path) -> Path:
         raise UsageError(f"{found}: the samples of {path.name} are missing; keep both files together")
     if found.stat().st_size > MAX_BYTES:
         raise UsageError(f"{found}: larger than {MAX_BYTES >> 20} MiB")
-    if hashlib.sha256(found.read_bytes()).hexdigest() != held.sha256:
+    with found.open("rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    if digest != held.sha256:
         raise UsageError(f"{found}: altered: its sha256 is not the one that {path.name} states")
     return found
 

@@ -13,6 +13,7 @@ import math
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from rmeval.types import Judgement
 
 TOLERANCE = 1e-4
 """Largest difference of a score that counts as the same, in fp32; see `docs/architecture.md`, the store."""
+_LABELS = ("subset", "group", "cluster", "grades", "step_grades", "comparisons", "votes", "slices", "answers", "models")
+"""What the data say of an example, and no digest pins all of."""
 _ENGINE = ("dtype", "max_length", "truncation", "attention")
 """Settings of an engine that a result records under the name of the argument."""
 
@@ -43,7 +46,8 @@ class Audit:
     where: str
     """The example that it is at."""
     beyond: int
-    """Scores that differ by more than the tolerance or are missing on one side only, and verdicts that differ."""
+    """Scores that differ by more than the tolerance or are missing on one side only, verdicts that differ, and
+    examples about which the data say something else."""
     decisions: int
     """Examples whose best candidate is another."""
     differs: tuple[str, ...]
@@ -133,18 +137,17 @@ def _differs(view: ResultView, loaded: Model) -> tuple[str, ...]:
 
 
 def compared(before: Sequence[Judgement], after: Sequence[Judgement], differs: tuple[str, ...] = ()) -> Audit:
-    """Scores of the same examples in the same order, and a judge's verdicts, reading by reading.
+    """Scores of the same examples in the same order, a judge's verdicts, reading by reading, and what is so labelled.
 
     Raises `UsageError` where an example has another number of scores.
     """
     largest, where, beyond, candidates, decisions = math.nan, "", 0, 0, 0
     for old, new in zip(before, after, strict=True):
         decisions += _best(old) != _best(new)
-        if old.verdicts or new.verdicts:
-            said, again = _readings(old), _readings(new)
-            candidates += len(said)
-            beyond += sum(said.get(key, "") != again.get(key, "") for key in said.keys() | again.keys())
-            continue
+        beyond += any(getattr(old, name) != getattr(new, name) for name in _LABELS)
+        said, again = _readings(old), _readings(new)
+        candidates += len(said)
+        beyond += sum(said.get(key, "") != again.get(key, "") for key in said.keys() | again.keys())
         a, b = _numbers(old), _numbers(new)
         if len(a) != len(b):
             raise UsageError(f"example {old.id!r}: {len(b)} scores, where the result has {len(a)}")
@@ -166,10 +169,8 @@ def _readings(j: Judgement) -> dict[tuple[tuple[int, ...], int], str | None]:
 
 
 def _numbers(j: Judgement) -> list[float]:
-    """All numbers that a scorer gave for an example, in one order."""
-    if j.step_scores:
-        return [score for steps in j.step_scores for score in steps]
-    return list(scores_of(j).values)
+    """All numbers that a scorer gave for an example, in one order: of several kinds each may decide a metric."""
+    return [*j.scores, *chain.from_iterable(j.step_scores), *chain.from_iterable(j.ratings)]
 
 
 def _best(j: Judgement) -> frozenset[int]:

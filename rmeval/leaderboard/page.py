@@ -9,12 +9,15 @@ What this module does not know: which pages there are, result files, statistics.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from markupsafe import Markup
 
 from rmeval.leaderboard.chart import WIDTH, Axis, axis
 from rmeval.leaderboard.shape import Entry, Null, SuiteBoard, Versus, p_value
@@ -149,6 +152,18 @@ def overview(suites: Sequence[SuiteBoard]) -> list[tuple[str, list[Glance | None
     return sorted(found.items(), key=place)
 
 
+def visible(value: Any) -> Any:
+    """What a template shows, without characters that steer how a page reads: escaping leaves them as they are.
+
+    >>> visible("baseline\N{RIGHT-TO-LEFT OVERRIDE}1 knar"), visible(0.5)
+    ('baseline\ufffd1 knar', 0.5)
+    """
+    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
+        return value
+    steers = (c not in "\n\t" and unicodedata.category(c).startswith("C") for c in value)
+    return "".join("\N{REPLACEMENT CHARACTER}" if is_one else c for c, is_one in zip(value, steers, strict=True))
+
+
 @cache
 def templates() -> Environment:
     """The templates: autoescaped, and strict about names."""
@@ -160,6 +175,7 @@ def templates() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=visible,
     )
     made.filters |= FILTERS
     return made

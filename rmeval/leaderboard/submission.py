@@ -12,6 +12,7 @@ What this module does not know: whether a result is true; see `rmeval.leaderboar
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -29,6 +30,7 @@ from rmeval.environment import package_version
 from rmeval.errors import UsageError
 from rmeval.records import Digest, Record, parse
 from rmeval.results import ResultView
+from rmeval.suites import load_suite
 from rmeval.whole_files import draft_folder
 
 SCHEMA = 1
@@ -36,10 +38,12 @@ FILE = "submission.json"
 MOST_FILES = 3
 MAX_BYTES = 64 * 2**20
 """Of a submission's folder."""
+MOST_ROWS = 2_000_000
+"""Samples of a submission on a suite that does not say how many it has, and twice what is said of any."""
 
 Line = Annotated[str, Field(max_length=500)]
 
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9 ._/@:,+-]{0,127}$")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._/@:,+-]{0,127}")
 _PLACE = re.compile(r"[/~\\]|[A-Za-z]:[/\\]|\.\.[/\\]|file:")
 _SEPARATOR = re.compile(r"[/\\]")
 _RESERVED = re.compile(r"^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
@@ -67,7 +71,7 @@ class Submission(Record):
     """`submission.json`."""
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
-    created: str = Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
+    created: str = Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")
     rmeval: Line
     """The version that made it."""
     result: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}\.json$")
@@ -93,7 +97,7 @@ def open_submission(path: Path) -> Opened:
     if path.is_file() and path.name != FILE:
         if path.suffix != ".json":
             raise UsageError(f"{path}: not a result file; archives are not accepted, send the files themselves")
-        return Opened(path.parent, None, results.load_result(path))
+        return Opened(path.parent, None, _loaded(path))
     folder = path.parent if path.name == FILE else path
     if not folder.is_dir():
         raise UsageError(f"{path}: no such submission")
@@ -105,7 +109,18 @@ def open_submission(path: Path) -> Opened:
     digest = hashlib.sha256(result.read_bytes()).hexdigest()
     if digest != held.result_sha256:
         raise UsageError(f"{result}: altered: its sha256 is not the one that {FILE} states")
-    return Opened(folder, held, results.load_result(result))
+    return Opened(folder, held, _loaded(result))
+
+
+def _loaded(path: Path) -> ResultView:
+    """A result with its samples, unless they are many more than its suite has: packed, millions take little room."""
+    held = results.read(path)
+    most = MOST_ROWS
+    with contextlib.suppress(UsageError):  # an unknown suite is told by whoever verifies
+        most = 2 * sum(load_suite(held.suite.name).card.expected.values()) or most
+    if held.samples.rows > most:
+        raise UsageError(f"{path}: states {held.samples.rows:,} samples, where {held.suite.name} has {most // 2:,}")
+    return ResultView(path, held, results.judgements(held, path))
 
 
 def _refuse_unsafe(folder: Path) -> None:
@@ -135,11 +150,13 @@ def name_fault(name: str) -> str:
     >>> name_fault("acme/rm-7b"), bool(name_fault("../../x")), bool(name_fault("CON"))
     ('', True, True)
     """
-    if name != unicodedata.normalize("NFC", name) or not _NAME.match(name):
+    if name != unicodedata.normalize("NFC", name) or not _NAME.fullmatch(name):
         return "letters, digits and . _ / @ : , + - (at most 128, the first a letter or digit) make a name"
     parts = name.split("/")
     if any(part in ("", ".", "..") for part in parts):
         return "a name has no empty parts and no `..`"
+    if "  " in name or any(part != part.strip(" ") or part.endswith(".") for part in parts):
+        return "a name has single blanks, inside its parts, and no part ends with a full stop: else two look like one"
     if any(_RESERVED.match(part) for part in parts):
         return "the name is reserved on some systems"
     return ""

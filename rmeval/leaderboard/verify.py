@@ -49,7 +49,8 @@ RECORDED = ("replay", "ensemble", "published")
 """Kinds of models that are recordings: whoever runs one again needs what was recorded."""
 FOLLOWS_LENGTH = 0.95
 SATURATED = 0.5
-_PINNED = re.compile(r"^[0-9a-f]{40}$|^(sha256:)?[0-9a-f]{64}$")
+_PINNED = re.compile(r"[0-9a-f]{40}|(sha256:)?[0-9a-f]{64}")
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,9 @@ def _about_run(opened: Opened, suite: Suite) -> Iterable[Fault]:
     held, card = opened.view.result, suite.card
     if why := name_fault(held.model.name):
         yield Fault("name", f"model {held.model.name!r}: {why}")
+    for what, said in (("kind", held.model.kind), ("version of rmeval", held.environment.rmeval)):
+        if not _WORD.fullmatch(said):  # both stand beside the name on the board
+            yield Fault("name", f"{what} {said[:100]!r}: one word of letters, digits and . _ + -")
     if held.suite.version != card.version:
         yield Fault("suite", f"version {held.suite.version} of {suite.name}; the card has version {card.version}")
     if held.withheld:
@@ -153,7 +157,7 @@ def _about_run(opened: Opened, suite: Suite) -> Iterable[Fault]:
     if held.metric_options:
         options = ", ".join(f"{key} = {value}" for key, value in sorted(held.metric_options.items()))
         yield Fault("definition", f"not the official definition: {options}")
-    if not _without_weights(held) and not _PINNED.match(held.model.revision or ""):
+    if not _without_weights(held) and not _PINNED.fullmatch(held.model.revision or ""):
         yield Fault("unpinned", f"model revision {held.model.revision!r} is no commit and no digest of its files")
 
 
@@ -238,7 +242,11 @@ def _about_labels(view: ResultView, suite: Suite) -> tuple[list[Fault], list[str
         return [Fault("labels", f"its samples give the label digest {digest[:12]}, and it states {stated[:12]}")], []
     pinned = suite.card.labels_sha256
     if pinned is None and suite.card.embedded:
-        pinned = suite.load(None, held.suite.seed).labels_sha256
+        own = suite.load(None, held.suite.seed)
+        pinned = own.labels_sha256
+        if pinned == digest and held.suite.data.sha256 != own.sha256:
+            why = f"it states the data digest {held.suite.data.sha256[:12]}, the suite's is {own.sha256[:12]}"
+            return [Fault("suite", why)], []
     if pinned is None:
         return [], [f"the labels of {suite.name} are not pinned in its card: ids and grades could not be checked"]
     if pinned != digest:
@@ -260,8 +268,10 @@ def _about_claims(view: ResultView, suite: Suite) -> tuple[list[Fault], list[str
     if view.result.withheld:
         metrics = withhold(metrics, view.result.withheld)
     ours = {(m.name, m.subset): m for m in metrics}
-    faults = []
-    stated = metrics_of(view.result)
+    faults, stated, head = [], metrics_of(view.result), metrics[0]
+    if (stated[0].name, stated[0].subset) != (head.name, head.subset):
+        what = stated[0].name if stated[0].subset is None else f"{stated[0].name} of {stated[0].subset}"
+        faults.append(Fault("claim", f"its headline is {what}, the suite's is {head.name}"))
     for metric in stated:
         own = ours.pop((metric.name, metric.subset), None)
         what = metric.name if metric.subset is None else f"{metric.name} of {metric.subset}"

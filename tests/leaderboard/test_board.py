@@ -294,6 +294,17 @@ def test_the_page_is_inert_whatever_a_result_says(folder: Path) -> None:
     assert "<script>alert(1)</script>" in Page((folder.parent / "site" / "index.html").read_text()).text
 
 
+@pytest.mark.fault("F53")
+def test_no_character_that_steers_how_a_page_reads_reaches_one(folder: Path) -> None:
+    steers = "\u202e\u2066\u200b\ufeff\x1b\x07"
+    made = scored(folder, pairs(2.0), model="acme/rm", notes=(f"a note {steers}",))
+    made.write_text(made.read_text().replace('"kind": "scalar"', f'"kind": {json.dumps(f"scalar{steers}")}'))
+    board_of(folder)
+    pages = [path.read_text() for path in sorted((folder.parent / "site").rglob("*.html"))]
+    assert any("scalar\ufffd" in page for page in pages)
+    assert not [c for c in steers for page in pages if c in page]
+
+
 def test_every_link_of_the_page_leads_to_a_file_of_the_site(folder: Path) -> None:
     for seed, name in enumerate(("acme/one", "../../two"), start=1):
         scored(folder, pairs(seed=seed), model=name)

@@ -79,6 +79,13 @@ def codes(found):
     return {fault.code for fault in found.faults}
 
 
+def one(name, subset):
+    """The place of a metric in a result file."""
+    return lambda content: next(
+        i for i, m in enumerate(content["metrics"]) if (m["name"], m["subset"]) == (name, subset)
+    )
+
+
 # --- what is sound ---------------------------------------------------------------------------------------------------
 
 
@@ -128,6 +135,17 @@ def test_a_claim_about_an_interval_or_a_count_is_checked_too(result):
         metric["ci"] = [metric["value"], metric["value"]]
 
     assert codes(verify(forge(result, narrower))) == {"claim"}
+
+
+@pytest.mark.fault("F49")
+def test_the_headline_is_the_suites_and_no_other_metric_of_it(result):
+    def another(content):
+        content["metrics"].insert(0, content["metrics"].pop(one("accuracy", "pairs")(content)))
+        content["headline"] = {key: content["metrics"][0][key] for key in ("name", "value", "ci")}
+
+    found = verify(forge(result, another))
+    assert codes(found) == {"claim"}
+    assert found.faults[0].message == "its headline is accuracy of pairs, the suite's is accuracy"
 
 
 @pytest.mark.fault("F49")
@@ -224,11 +242,16 @@ def test_f50_samples_that_are_not_the_suites_are_rejected(result, rows, code):
     ("change", "code"),
     [
         (lambda c: c["suite"]["data"].update(labels_sha256="0" * 64), "labels"),
+        (lambda c: c["suite"]["data"].update(sha256="0" * 64), "suite"),
         (lambda c: c["suite"].update(version=99), "suite"),
         (lambda c: c["suite"].update(name="no-such-suite"), "suite"),
         (lambda c: c.update(schema=99), "unreadable"),
         (lambda c: c["model"].update(kind="scalar", revision=None), "unpinned"),
         (lambda c: c["model"].update(kind="scalar", revision="main"), "unpinned"),
+        (lambda c: c["model"].update(kind="scalar", revision="a" * 40 + "\n"), "unpinned"),
+        (lambda c: c["model"].update(kind="scalar, made again by the maintainers"), "name"),
+        (lambda c: c["environment"].update(rmeval=""), "name"),
+        (lambda c: c.update(created=c["created"].replace("2", "\u0662")), "unreadable"),
         (lambda c: c["model"].update(name="acme/rm", kind="baseline"), "unpinned"),
         (lambda c: c["model"].update(name="acme/rm", kind="magic"), "unpinned"),
         (lambda c: c["suite"].update(limit=10), "incomplete"),
@@ -291,6 +314,16 @@ def test_f51_a_samples_file_that_grows_without_end_is_not_read(result):
 
 
 @pytest.mark.fault("F51")
+def test_f51_more_samples_than_the_suite_could_have_are_not_read(result):
+    """Four million of them fit into the size that a folder may have, and take all memory once they are rows."""
+    forge(
+        result, lambda c: c["samples"].update(rows=4_000_000), rows=lambda lines: [*lines[:-1], "none of these is read"]
+    )
+    [fault] = verify(result).faults
+    assert (fault.code, "states 4,000,000 samples" in fault.message) == ("unreadable", True)
+
+
+@pytest.mark.fault("F51")
 def test_f51_bytes_that_are_no_text_are_rejected(result):
     result.write_bytes(result.read_bytes().replace(b'"arithmetic"', b'"arith\xff"'))
     assert codes(verify(result)) == {"unreadable"}
@@ -298,7 +331,22 @@ def test_f51_bytes_that_are_no_text_are_rejected(result):
 
 @pytest.mark.parametrize(
     "name",
-    ["../../x", "/etc/x", "CON", "a\x00b", "a\u202eb", "rand\u200bom", "x" * 10_000, "-rf", "a//b", "nul.txt", "a\\b"],
+    [
+        "../../x",
+        "/etc/x",
+        "CON",
+        "a\x00b",
+        "a\u202eb",
+        "rand\u200bom",
+        "x" * 10_000,
+        "-rf",
+        "a//b",
+        "nul.txt",
+        "a\\b",
+        "random ",
+        "a  b",
+        "a/b.",
+    ],
 )
 @pytest.mark.fault("F52")
 def test_f52_names_that_are_no_names_are_rejected_and_nothing_is_written(result, tmp_path, name):

@@ -20,6 +20,7 @@ from rmeval.leaderboard.board import build
 from rmeval.leaderboard.intake import neighbours
 from rmeval.leaderboard.submission import open_submission
 from rmeval.leaderboard.verify import audit_power, verify
+from rmeval.types import Judgement, Verdict
 
 
 def ran(model: str, suite: str, out: Path) -> Path:
@@ -110,6 +111,22 @@ def test_a_score_that_is_missing_on_one_side_alone_is_beyond(random_run: Path) -
     found = compared([first, second], [gone, second])
     assert (found.beyond, found.agrees) == (len(first.step_scores), False)
     assert compared([gone, second], [gone, second]).agrees, "missing on both sides is no difference"
+
+
+def test_labels_that_the_data_do_not_have_are_beyond(random_run: Path) -> None:
+    """The pairs that a metric compares are pinned nowhere: chosen by a sender, genuine scores came to any accuracy."""
+    [row, *_] = results.load_result(random_run).judgements
+    for changed in (replace(row, group="mine"), replace(row, slices=("mine",)), replace(row, answers=(7,))):
+        found = compared([changed], [row])
+        assert (found.beyond, found.agrees) == (1, False)
+
+
+def test_scores_beside_the_verdicts_of_a_judge_do_not_hide_behind_them() -> None:
+    verdicts = (Verdict((0, 1), "B"), Verdict((1, 0), "A"))
+    asked = Judgement("x", "s", "", "c", (1.0, 0.0), verdicts=verdicts)
+    assert compared([asked], [asked]).agrees
+    with pytest.raises(UsageError, match="example 'x': 0 scores, where the result has 2"):
+        compared([replace(asked, scores=(1.0, 0.0))], [asked])
 
 
 def test_nobody_can_foretell_which_examples_are_drawn(random_run: Path) -> None:
