@@ -109,6 +109,9 @@ def test_an_incomplete_run_says_so(folder: Path) -> None:
 @pytest.mark.fault("F53")
 def test_f53_hostile_texts_are_inert_in_both(folder: Path) -> None:
     path = scored(folder / "results", pairs(1.0), model=HOSTILE, notes=(HOSTILE,))
+    held = json.loads(path.read_text())
+    held["model"]["kind"] = held["environment"]["rmeval"] = held["engine"]["name"] = HOSTILE
+    path.write_text(json.dumps(held))
     other = scored(folder / "results", pairs(2.0, seed=2), model="plain")
     views = [load_result(path), load_result(other)]
     page, text = report.html(views), report.markdown(views)
