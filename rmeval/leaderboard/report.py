@@ -93,7 +93,7 @@ def markdown(views: Sequence[ResultView]) -> str:
                         *(_percent(null.value) if null else "" for null in own),
                     ]
                 )
-        data = held.suite.data
+        data, kind, by = held.suite.data, held.model.kind, held.environment.rmeval
         text += [
             f"## {_plain(held.model.name)} on {_plain(held.suite.name)}",
             "",
@@ -104,10 +104,10 @@ def markdown(views: Sequence[ResultView]) -> str:
             ),
             "",
             f"- rule: {_plain(head.note)}",
-            f"- model: {_plain(held.model.name)}, revision {_plain(held.model.revision or 'none')}, {_plain(held.model.kind)}",
+            f"- model: {_plain(held.model.name)}, revision {_plain(held.model.revision or 'none')}, {_plain(kind)}",
             f"- suite: {_plain(held.suite.name)} version {held.suite.version}, {_plain(data.source)}",
             f"- content of the suite: sha256 {data.sha256}",
-            f"- engine: {_plain(held.engine.name if held.engine else 'none')}, rmeval {_plain(held.environment.rmeval)}",
+            f"- engine: {_plain(held.engine.name if held.engine else 'none')}, rmeval {_plain(by)}",
             f"- result: {held.id[:12]}, made {held.created[:10]}",
             *([] if held.complete else [f"- **incomplete**: {_plain('; '.join((held.withheld, *held.notes)))}"]),
             "",
