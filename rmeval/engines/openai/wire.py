@@ -193,7 +193,8 @@ def _with_logprobs(said: Reply, logprobs: object, request: Request) -> Reply:
         raise Unreadable("the server lists no log-probabilities that can be read", again=False)
     # a drawn token may stand in the list though it is not among the likeliest: it bounds nothing
     drawn = {surface for surface, _ in chosen}
-    bounds = [value for surface, value in likeliest if surface not in drawn] or [value for _, value in chosen]
+    bounds = [value for surface, value in likeliest if surface not in drawn]
+    bounds = bounds or [_beside(value) for _, value in chosen]
     listed: dict[str, float] = {}
     for surface, value in (*likeliest, *(one for one in chosen if one[0] not in dict(likeliest))):
         # two tokens of one surface form (with and without the vocabulary's mark for a space) are one answer
@@ -223,6 +224,15 @@ def _surface(token: str) -> str:
     (' A', ' A', ' A')
     """
     return f" {token[1:]}" if token[:1] in ("▁", "Ġ") else token
+
+
+def _beside(value: float) -> float:
+    """The most that any other token has beside the one drawn, where a server lists that one alone.
+
+    >>> round(_beside(math.log(0.9)), 6) == round(math.log(0.1), 6), _beside(math.log(0.2)) == math.log(0.2)
+    (True, True)
+    """
+    return min(value, math.log(max(-math.expm1(value), 1e-9)))
 
 
 def _logaddexp(a: float, b: float) -> float:
