@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ from rmeval.scorers.replay import Replay
 from rmeval.shards import Shard
 from rmeval.store import Store, home
 from rmeval.suites import Data, Suite, load_suite, stratified_sample
-from rmeval.types import JSON, NAN, Candidate, Example, Judgement, Labels, Message, Score, Verdict
+from rmeval.types import JSON, NAN, SKIPPED, Candidate, Example, Judgement, Labels, Message, Score, Verdict
+from rmeval.whole_files import refuse_without_room
 
 BENCH_EXAMPLES = 200
 """Examples of a suite while a model trains."""
@@ -156,6 +158,8 @@ def run_loaded(
         engine = EngineRecord.model_validate({"name": model.engine.name, **model.engine.fingerprint()})
     plan = results.with_options(suite.plan, settings.metric_options or {})
     path = settings.store or home() / "replies.sqlite"
+    refuse_without_room(path.parent)
+    started = datetime.now(UTC)
     for text in (*data.notes, *notes):
         note(f"{suite.name}: {text}")
     shard, whole, at = settings.shard, len(examples), shards.places(settings.shard, examples) if settings.shard else ()
@@ -184,7 +188,10 @@ def run_loaded(
     withheld = shards.withheld(outcome.reasons, settings.max_failed)
     if withheld:
         metrics = withhold(metrics, withheld)
-    complete = data.complete and settings.limit is None
+    complete = data.complete and settings.limit is None and not outcome.reasons.get(SKIPPED)
+    flags = shards.flagged(outcome.judgements)
+    for text in flags:
+        note(f"{suite.name}: {text}")
     draft = results.Draft(
         complete=complete and not withheld and shard is None,
         model=ModelRecord(
@@ -224,11 +231,12 @@ def run_loaded(
         environment=results.current_environment(
             device=str(model.engine.describe().get("device", "cpu")) if model.engine else "cpu",
             engine=model.engine.describe() if model.engine else None,
+            started=started,
         ),
         metric_options=dict(settings.metric_options or {}),
         withheld=withheld,
         # the engine refuses faulty texts unless it was told to go on
-        notes=(*data.notes, *notes, *shards.faults(outcome.texts), *shards.answered(outcome.counts.served)),
+        notes=(*data.notes, *notes, *shards.faults(outcome.texts), *flags, *shards.answered(outcome.counts.served)),
         shard=None
         if shard is None
         else shards.record(

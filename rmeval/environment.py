@@ -5,6 +5,7 @@ What this module does not know: results, engines, models. It imports no package 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -70,8 +71,10 @@ def describe(
         "python": platform.python_version(),
         # the number alone: what a builder appends to it names whose machine this is
         "os": f"{platform.system()} {platform.release().partition('-')[0]} {platform.machine()}",
+        "cpu": _said("/proc/cpuinfo", "model name") or platform.processor(),
         "cpus": os.cpu_count() or 1,
         "device": device,
+        "driver": _said("/proc/driver/nvidia/version", "NVRM version"),
         "threads": threads,
         "engine": dict(engine or {}),
         "command": list(without_secrets(arguments)),
@@ -94,6 +97,13 @@ def _versions() -> dict[str, JSON]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def _said(path: str, field: str) -> str | None:
+    """What a file of the kernel says of a field, where it has one."""
+    with contextlib.suppress(OSError), Path(path).open(encoding="utf-8", errors="replace") as lines:
+        return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), None)
+    return None
 
 
 def _checkout(folder: Path) -> tuple[str | None, bool | None]:

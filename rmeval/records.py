@@ -196,7 +196,7 @@ class TextRecord(Record):
     """Texts that lack the prompt's last user turn; None where no prompt has one."""
     over: Share
     """Texts over the limit: cut where a side is named, without a score where none is."""
-    side: Literal["left", "right", "none"]
+    side: Literal["left", "right", "middle", "none"]
     """Where texts over the limit are cut: none means that they have no score."""
     limit: Count
     """Tokens that may be read."""
@@ -227,13 +227,19 @@ class Environment(Record):
     packages: dict[str, str] = Field(default_factory=dict)
     python: str = ""
     os: str = ""
+    cpu: str = ""
+    """The processor's name, where the system says it."""
     cpus: Count = 0
     device: str = "cpu"
+    driver: str | None = None
+    """The version of NVIDIA's driver, where there is one."""
     threads: int | None = None
     engine: dict[str, Any] = Field(default_factory=dict)
     """What the engine records but does not decide values: batch budget, versions."""
     command: tuple[str, ...] = ()
     """The command line, secrets removed."""
+    started: str | None = None
+    """When the run began, in UTC; it ended when the result was made."""
 
 
 class SamplesRecord(Record):

@@ -55,6 +55,7 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """Schema number -> what turns a file of that number into one of the next."""
 
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+_STAMP = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,10 +108,11 @@ def current_environment(
     threads: int | None = None,
     engine: Mapping[str, JSON] | None = None,
     argv: Sequence[str] | None = None,
+    started: datetime | None = None,
 ) -> Environment:
     """The environment record of this process; `engine` is what the engine's `describe()` says."""
     described = environment.describe(device=device, threads=threads, engine=engine, argv=argv)
-    return parse(Environment, described, "environment")
+    return parse(Environment, {**described, "started": started and f"{started:{_STAMP}}"}, "environment")
 
 
 def path_part(name: str) -> str:
@@ -388,7 +390,7 @@ def _assemble(draft: Draft, run_id: str, created: datetime, held: SamplesRecord)
     content = {
         "schema": SCHEMA,
         "id": run_id,
-        "created": f"{created:%Y-%m-%dT%H:%M:%SZ}",
+        "created": f"{created:{_STAMP}}",
         "complete": draft.complete,
         "headline": {"name": head.name, "value": head.value, "ci": head.ci},
         "metrics": [asdict(metric) for metric in draft.metrics],

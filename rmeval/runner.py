@@ -26,7 +26,7 @@ from rmeval.metrics import table
 from rmeval.progress import progress
 from rmeval.protocols import Engine, Recording, Remembers, Scorer, Spreads, Streams
 from rmeval.store import Store, fingerprint_digest, request_key
-from rmeval.types import UNREAD, Conversation, Example, Judgement, Plan, Reply, Request, Score, TextFacts, View
+from rmeval.types import SKIPPED, UNREAD, Conversation, Example, Judgement, Plan, Reply, Request, Score, TextFacts, View
 from rmeval.views import views
 
 PART = 4096
@@ -100,7 +100,7 @@ def missed(judgements: Sequence[Judgement]) -> dict[str, int]:
         "truncated": sum(sum(j.truncated) for j in judgements),
         "refused": reasons["refused"],
         "unparsed": sum(reasons[reason] for reason in UNREAD - {"refused"}),
-        "errors": sum(n for reason, n in reasons.items() if reason not in UNREAD),
+        "errors": sum(n for reason, n in reasons.items() if reason not in UNREAD | {SKIPPED}),
     }
 
 

@@ -28,7 +28,7 @@ from rmeval.progress import note
 from rmeval.records import Counts, Result, ShardRecord, TextFactsRecord, Usage
 from rmeval.results import Draft, ResultView
 from rmeval.runner import reasons_of
-from rmeval.types import UNREAD, Example, Judgement, TextFacts
+from rmeval.types import SKIPPED, UNREAD, Example, Judgement, TextFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +132,19 @@ def merge(views: Sequence[ResultView], plan: MetricPlan, *, max_failed: int = 0)
         counts=Counts(**{name: sum(getattr(v.result.counts, name) for v in parts) for name in Counts.model_fields}),
         usage=Usage(**{name: sum(getattr(v.result.usage, name) for v in parts) for name in Usage.model_fields}),
         withheld=said,
-        notes=(*dict.fromkeys(n for shard in shards for n in shard.notes), *faults(texts), *answered(served)),
+        notes=(
+            *dict.fromkeys(n for shard in shards for n in shard.notes),
+            *faults(texts),
+            *flagged(judgements),
+            *answered(served),
+        ),
     )
     return draft, judgements
 
 
 def withheld(reasons: Mapping[str, int], max_failed: int) -> str:
     """Why aggregates are withheld, from how many candidates lack a score for which reason; "" where they are not."""
-    failed = sum(n for reason, n in reasons.items() if reason not in UNREAD)
+    failed = sum(n for reason, n in reasons.items() if reason not in UNREAD | {SKIPPED})
     if failed <= max_failed:
         return ""
     said = ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items()))
@@ -150,6 +155,19 @@ def withheld(reasons: Mapping[str, int], max_failed: int) -> str:
 def faults(texts: Sequence[TextFacts]) -> list[str]:
     """The notes of a run that was told to bear unsound texts."""
     return [f"text: {fault}" for fault in hygiene.lint(texts)]
+
+
+def flagged(judgements: Sequence[Judgement]) -> list[str]:
+    """Notes that list the examples with a text over the limit, and those with an empty response."""
+    found = {
+        "truncated: a text is over the limit": [j.id for j in judgements if any(j.truncated)],
+        "empty_completion: a response is empty": [j.id for j in judgements if 0 in j.lengths],
+    }
+    return [
+        f"{what} in {len(ids)} of {len(judgements)} examples: {', '.join(ids[:20])}{', ...' if len(ids) > 20 else ''}"
+        for what, ids in found.items()
+        if ids
+    ]
 
 
 def answered(served: Mapping[str, int]) -> list[str]:

@@ -25,7 +25,7 @@ from rmeval.packed import packed
 from rmeval.plugins import READERS, SUITES
 from rmeval.readers.fields import cluster_of
 from rmeval.readers.layouts import Table, from_hub, from_path
-from rmeval.readers.rows import BadRows, Row, faults_message, skipping
+from rmeval.readers.rows import BadRowsError, Row, faults_message, skipping
 from rmeval.types import JSON, Candidate, Example, Labels, Message
 
 Reader: TypeAlias = Callable[[Iterable[Row], SuiteCard, Layout | None, int], Iterator[Example]]
@@ -80,7 +80,7 @@ class Suite:
         if not skip_bad_rows:
             try:
                 return self._load(data, seed)
-            except BadRows as fault:
+            except BadRowsError as fault:
                 # lines that are no JSON are found before columns are looked at: all of both are said at once
                 with skipping() as bad, suppress(UsageError):
                     self._load(data, seed)

@@ -23,6 +23,8 @@ NAN = math.nan
 
 UNREAD = frozenset(("unparsed", "refused", "empty", "low_verdict_mass"))
 """Reasons that mean the judge answered and no verdict was found in it: not a fault of the instrument."""
+SKIPPED = "skipped"
+"""The reason of a text over the limit that was to be left out: no failure, and the result is incomplete."""
 
 Orders: TypeAlias = Literal["single", "both", "all", "latin"]
 """In which orders a judge is shown candidates: one drawn by hash, that one and its reverse, every permutation, or the k
@@ -297,7 +299,7 @@ class Score:
     value: float = NAN
     reason: str | None = None
     """Machine-readable: `truncated template_refused engine_error api_error timeout non_finite not_recorded no_steps`,
-    or one of `UNREAD`."""
+    `SKIPPED` or one of `UNREAD`."""
     n_tokens: int = 0
     truncated: bool = False
     steps: tuple[float, ...] = ()

@@ -25,6 +25,8 @@ from rmeval.errors import ResourceError, UsageError
 
 _DRAFT = re.compile(r"\.rmeval-(?P<pid>\d+)-(?P<host>.+)-[^-]*\.tmp")
 
+_LEAST_ROOM = 16 * 2**20
+"""Bytes free on a disk below which no work begins: a few batches would be scored, and then lost their result."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SAYS_FULL = re.compile(
     r"No space left|Disk quota exceeded|File too large|os error (27|28|122)\b"
@@ -120,8 +122,26 @@ def remove_litter(folder: Path) -> None:
                 one.unlink(missing_ok=True)
 
 
+def refuse_without_room(folder: Path) -> None:
+    """Raise `ResourceError` where the disk of a folder, which need not be there yet, is as good as full."""
+    there = next((one for one in (folder, *folder.absolute().parents) if one.is_dir()), Path())
+    try:
+        free = shutil.disk_usage(there).free
+    except OSError:  # a file system that does not say
+        return
+    if free < _LEAST_ROOM:
+        raise ResourceError(
+            f"{folder}: {free / 2**20:.1f} MiB are free on its disk, and a run needs {_LEAST_ROOM >> 20} to begin: "
+            "free space, or write elsewhere, and run the same command again"
+        )
+
+
 def check_writable(out: Path) -> None:
-    """Raise `UsageError` when results could not be written below `out`, before any work is done for them."""
+    """Raise `UsageError` when results could not be written below `out`, before any work is done for them.
+
+    `ResourceError` where its disk is as good as full.
+    """
+    refuse_without_room(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):

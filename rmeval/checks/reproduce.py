@@ -30,6 +30,9 @@ from rmeval.suites import SKIPPED, Suite, load_suite
 _ASKED = ("model", "suite", "scorer", "engine", "text")
 """Records that say what was asked; equal ones should give equal scores."""
 
+_OF_ONE_RUN = ("command", "started")
+"""What is another in every run."""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -92,12 +95,13 @@ def reproduce(view: ResultView, model: Model, *, data: Path | None, out: Path) -
             f"({len(before - now.keys())} are lacking, {len(now.keys() - before)} are new); are these its data?"
         )
     old, new = held.headline.value, again.result.headline.value
+    around = again.result.environment
     return Reproduced(
         again.path,
         compared(view.judgements, [now[j.id] for j in view.judgements]),
         (old, None if held.withheld else new),
         tuple(change for name in _ASKED for change in changes(name, getattr(held, name), getattr(again.result, name))),
-        tuple(c for c in changes("", held.environment, again.result.environment) if not c.field.startswith("command")),
+        tuple(c for c in changes("", held.environment, around) if not c.field.startswith(_OF_ONE_RUN)),
         tuple(_claims(view, suite)),
     )
 

@@ -16,7 +16,7 @@ from rmeval.cli.run import Arguments, AsJson
 
 
 def doctor(
-    model: Annotated[str, typer.Argument(help="Hub id (org/name[@revision]), folder, scorer card, or judge:MODEL.")],
+    model: Annotated[str, typer.Argument(help="Hub id (org/name@revision), folder, scorer card, or judge:MODEL.")],
     suite: Annotated[str, typer.Option(help="Whose texts are scored.")] = "arithmetic",
     data: Annotated[Path | None, typer.Option(help="Read the suite's rows from a local file or folder.")] = None,
     scorer: Annotated[str | None, typer.Option(help="Kind of scorer, where it cannot be detected.")] = None,

@@ -103,6 +103,7 @@ def _model(view: ResultView, asked: dict[str, Any], name: str | None, base_url: 
     kept = [one for one in asked.get("arg") or () if HIDDEN not in one]
     if len(kept) < len(asked.get("arg") or ()):
         note("the recorded command hides a secret, which is left out here; -a says it again")
+    kept += ["engine.deterministic=true"] if asked.get("deterministic") else []
     source = name or str(asked["model"])
     plain = source.removeprefix("judge:")
     given, said = arguments.parse([*kept, *more]), arguments.parse(more)["engine"]

@@ -30,7 +30,7 @@ def run(
     model: Annotated[
         str,
         typer.Argument(
-            help="Hub id (org/name[@revision]), folder, scorer card, judge:MODEL, replay:FILE, or a baseline: length."
+            help="Hub id (org/name@revision), folder, scorer card, judge:MODEL, replay:FILE, or a baseline: length."
         ),
     ],
     suite: Annotated[
@@ -65,6 +65,10 @@ def run(
         str | None,
         typer.Option(metavar="I/N", help="Score part I of N, such as 2/4; rmeval merge makes one result of all parts."),
     ] = None,
+    deterministic: Annotated[
+        bool,
+        typer.Option("--deterministic", help="float32, eager attention, one text at a time, deterministic algorithms."),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; load no weights.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -77,6 +81,8 @@ def run(
     from rmeval.suites import embedded_suites, load_suite
 
     given = arguments.parse(arg or [])
+    if deterministic:
+        given["engine"]["deterministic"] = True
     names = None if suite is None else list(dict.fromkeys(name.strip() for name in suite.split(",") if name.strip()))
     if names == []:
         raise UsageError(f"--suite {suite!r} names no suite. List them: rmeval list suites")

@@ -149,7 +149,7 @@ def report(texts: Sequence[TextFacts], fingerprint: Mapping[str, JSON]) -> TextR
         without_response=_lacking([t.shows_response for t in texts]),
         without_prompt=_lacking([t.shows_prompt for t in texts]),
         over=sum(t.over for t in texts) / len(texts),
-        side="left" if side == "left" else "right" if side == "right" else "none",
+        side=next((one for one in _SIDES if one == side), "none"),
         limit=int(str(fingerprint["max_length"])),
         preset=str(fingerprint.get("preset", "")),
         scored=_scored(texts),
@@ -186,6 +186,10 @@ def lint(texts: Sequence[TextFacts]) -> list[Fault]:
     return [Fault(what, sum(found), len(texts), found.index(True)) for what, found in looked_for.items() if any(found)]
 
 
+_SIDES: tuple[Literal["left", "right", "middle"], ...] = ("left", "right", "middle")
+_ON = {"left": "on the left", "right": "on the right", "middle": "in the middle"}
+
+
 def lines(text: TextRecord) -> tuple[str, ...]:
     """A text block in two lines for people."""
     whose = {"checkpoint": "the checkpoint's chat template", "ours": "rmeval's plain template", "none": "no template"}
@@ -207,9 +211,9 @@ def lines(text: TextRecord) -> tuple[str, ...]:
     limit = f"limit {text.limit}" + (f", preset of {text.preset}" if text.preset else "")
     cut = "none over it"
     if text.over:
-        cut = f"{_percent(text.over)} over it, " + ("no score" if text.side == "none" else f"cut on the {text.side}")
+        cut = f"{_percent(text.over)} over it, " + ("no score" if text.side == "none" else f"cut {_ON[text.side]}")
     elif text.side != "none":
-        cut += f" (cut on the {text.side})"
+        cut += f" (cut {_ON[text.side]})"
     length = f"tokens {text.tokens.min} to {text.tokens.max}, median {text.tokens.median:g}"
     ends = f"{text.eos.min}" if text.eos.min == text.eos.max else f"{text.eos.min} to {text.eos.max}"
     return "; ".join(said), f"{length}; EOS per text {ends}; {limit}: {cut}"

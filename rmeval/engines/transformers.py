@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from array import array
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from rmeval.engines.batches import Groups, padded
 from rmeval.engines.checkpoint import Checkpoint
@@ -35,8 +36,11 @@ from rmeval.errors import CheckFailed, ResourceError, UsageError
 from rmeval.progress import note
 from rmeval.types import JSON, At, Message, Plan, Read, Reply, Request, Sampling, TextFacts
 
-Truncation = Literal["error", "left", "right", "official"]
+Truncation = Literal["error", "left", "right", "middle", "skip", "official"]
 Lint = Literal["error", "warn"]
+
+_UNCUT = {"error": "truncated", "skip": "skipped"}
+"""Truncations that cut nothing -> why a text over the limit has no score."""
 
 READING = 2
 """Goes into the fingerprint: raise it when the same weights and text would be read differently."""
@@ -70,16 +74,24 @@ class TransformersEngine:
         attention: str | None = None,
         lint: Lint = "error",
         share: bool = True,
+        deterministic: bool = False,
     ) -> None:
         """Options as in `-a engine.NAME=VALUE`.
 
         `batch_tokens` counts the tokens of a batch, padding included; `batch_size` texts. `share=false` computes what
-        the texts of a prompt group begin with alike for each of them.
+        the texts of a prompt group begin with alike for each of them. `deterministic=true` is float32, eager attention,
+        one text at a time and torch's deterministic algorithms.
         """
         import torch
 
-        if truncation not in ("error", "left", "right", "official"):
-            raise UsageError(f"engine.truncation={truncation!r}: one of error, left, right, official")
+        if deterministic:
+            if dtype not in ("auto", "float32") or attention not in (None, "eager") or batch_size not in (None, 1):
+                raise UsageError("--deterministic is float32, eager attention and batches of one text: leave those out")
+            dtype, attention, batch_size, share = "float32", "eager", 1, False
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True, warn_only=True)
+        if truncation not in get_args(Truncation):
+            raise UsageError(f"engine.truncation={truncation!r}: one of {', '.join(get_args(Truncation))}")
         if lint not in ("error", "warn"):
             raise UsageError(f"engine.lint={lint!r}: one of error, warn")
         if dtype not in ("auto", *SELF_CHECK):
@@ -201,6 +213,10 @@ class TransformersEngine:
             **self.reader.facts,
             "batch_tokens": self.batch_tokens,
             "batch_size": self.batch_size,
+            "weights_bytes": self.checkpoint.weight_bytes,
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "tf32": torch.get_float32_matmul_precision() != "highest",
+            "cuda": torch.version.cuda if self.device.startswith("cuda") else None,
         }
 
     def plan(self, requests: Sequence[Request]) -> Plan:
@@ -226,8 +242,8 @@ class TransformersEngine:
             if over and requests[i].at == "next" and self.truncation == "right":
                 raise UsageError("engine.truncation=right would cut off the place where the model goes on: take left")
             texts[i] = self._facts(encoded, over, requests[i].at)
-            if over and self.truncation == "error":
-                settled[i] = Reply(reason="truncated", n_tokens=len(encoded.ids), truncated=True)
+            if over and self.truncation in _UNCUT:
+                settled[i] = Reply(reason=_UNCUT[self.truncation], n_tokens=len(encoded.ids), truncated=True)
             elif (earlier := first.setdefault(self._same(requests[i], encoded), i)) != i:
                 twins[i] = earlier
             elif requests[i].read != "text":
@@ -387,7 +403,7 @@ class TransformersEngine:
     def _facts(self, encoded: Encoded, over: bool, at: At) -> TextFacts:
         """What a text looks like as tokens."""
         scored = None
-        if self.checkpoint.reads_last and not (over and self.truncation == "error"):
+        if self.checkpoint.reads_last and not (over and self.truncation in _UNCUT):
             there = [place for place in encoded.at if place != NOWHERE]
             scored = self._cut(encoded.ids)[-1] if at == "last" else encoded.ids[there[-1]] if there else None
         return self.encoder.facts(encoded, over=over, scored=scored, last=at == "last")

@@ -1,4 +1,4 @@
-"""Where a text that is too long is cut: our own two ways, and the way of the official scripts.
+"""Where a text that is too long is cut: our own three ways, and the way of the official scripts.
 
 The official scripts hand the rendered text to the tokenizer with its limit, so the tokenizer cuts the text first and
 then adds its own special tokens. That drops the end of the response, closing token included, where it cuts on the
@@ -13,15 +13,17 @@ from collections.abc import Sequence
 
 
 def cut(ids: Sequence[int], limit: int, side: str) -> list[int]:
-    """At most `limit` ids. Left keeps the first token (BOS), right keeps the last one, which is read.
+    """At most `limit` ids. Left keeps the first token (BOS), right the last one, which is read, middle both ends alike.
 
-    >>> cut([1, 10, 11, 12, 2], 3, "left"), cut([1, 10, 11, 12, 2], 3, "right")
-    ([1, 12, 2], [1, 10, 2])
+    >>> cut([1, 10, 11, 12, 2], 3, "left"), cut([1, 10, 11, 12, 2], 3, "right"), cut([1, 10, 11, 12, 2], 3, "middle")
+    ([1, 12, 2], [1, 10, 2], [1, 12, 2])
     """
     if len(ids) <= limit:
         return list(ids)
     if side == "left":
         return [ids[0], *ids[len(ids) - limit + 1 :]]
+    if side == "middle":
+        return [*ids[: limit // 2], *ids[len(ids) - limit + limit // 2 :]]
     return [*ids[: limit - 1], ids[-1]]
 
 

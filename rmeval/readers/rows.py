@@ -74,7 +74,7 @@ def skipping() -> Iterator[list[str]]:
         _skipped.reset(token)
 
 
-class BadRows(UsageError):
+class BadRowsError(UsageError):
     """Rows were refused; others may be bad in a way that is looked at later."""
 
     def __init__(self, message: str, n: int) -> None:
@@ -83,10 +83,10 @@ class BadRows(UsageError):
 
 
 def refuse(message: str, faults: list[str]) -> None:
-    """Raise `BadRows` with the message for rows with these faults, unless bad rows are to be left out."""
+    """Raise `BadRowsError` with the message for rows with these faults, unless bad rows are to be left out."""
     skipped = _skipped.get()
     if skipped is None:
-        raise BadRows(message, len(faults))
+        raise BadRowsError(message, len(faults))
     known = set(skipped)
     skipped += [fault for fault in faults if fault not in known]  # a file may be read once per layout
 

@@ -175,7 +175,7 @@ def test_a_head_that_does_more_than_a_linear_layer_is_read_through_its_own_forwa
 
 def test_options_are_checked(tiny_reward_model):
     with pytest.raises(UsageError, match="one of error, left, right"):
-        TransformersEngine(Checkpoint(str(tiny_reward_model)), truncation="middle")
+        TransformersEngine(Checkpoint(str(tiny_reward_model)), truncation="centre")
     with pytest.raises(UsageError, match="bfloat16"):
         TransformersEngine(Checkpoint(str(tiny_reward_model)), dtype="int8")
 

@@ -123,7 +123,7 @@ def test_bad_rows_are_skipped_counted_and_mark_the_data_when_asked_to(tmp_path):
     assert got.document["suite"]["examples"] == 3
     clean = run(written(tmp_path / "clean.jsonl", sound), "--skip-bad-rows")
     assert clean.document["complete"]
-    assert not clean.document["notes"]
+    assert not [note for note in clean.document["notes"] if "skipped" in note]
     assert clean.document["suite"]["data"]["labels_sha256"] == got.document["suite"]["data"]["labels_sha256"]
     assert clean.document["suite"]["data"]["sha256"] != got.document["suite"]["data"]["sha256"]
     [path] = [one for one in (tmp_path / "out").rglob("*.json") if got.document["id"] in one.read_text()]
@@ -255,10 +255,18 @@ def test_responses_of_no_one_and_a_hundred_thousand_tokens(tiny_reward_model, tm
         assert not any(held[key].get("reasons") or ())
         assert all(math.isfinite(score) for score in held[key]["scores"])
     assert held["empty"]["lengths"] == [0, 3]
-    for side in ("left", "right"):
+    assert "truncated: a text is over the limit in 1 of 4 examples: long" in got.document["notes"]
+    assert "empty_completion: a response is empty in 1 of 4 examples: empty" in got.document["notes"]
+    skipped = run(data, "-a", "engine.truncation=skip", model=tiny_reward_model)
+    assert skipped.code == 0, skipped.stderr  # it was to be left out, and what is left of the suite is not the suite
+    assert (skipped.document["complete"], skipped.document["withheld"]) == (False, "")
+    assert (skipped.document["counts"]["errors"], skipped.document["metrics"][0]["n_missing"]) == (0, 1)
+    assert samples(data)["long"]["reasons"] == ["skipped", None]
+    for side in ("left", "right", "middle"):
         cut = run(data, "-a", f"engine.truncation={side}", model=tiny_reward_model)
         assert cut.code == 0, cut.stderr  # a cut that was asked for by name is no failure, and it is counted
         assert cut.document["counts"]["truncated"] == 1
+        assert (cut.document["text"]["side"], cut.document["text"]["over"]) == (side, 1 / 8)
         assert samples(data)["long"]["truncated"] == [True, False]
         assert math.isfinite(samples(data)["long"]["scores"][0])
 
@@ -267,7 +275,11 @@ def test_responses_of_no_one_and_a_hundred_thousand_tokens(tiny_reward_model, tm
 def test_the_limit_itself_is_within_the_limit(tiny_reward_model):
     [n] = TransformersEngine(Checkpoint(str(tiny_reward_model))).plan([request("good " * 10)]).tokens
     requests = [request("good " * k) for k in (9, 10, 11)]
-    for truncation, reasons in (("error", [None, None, "truncated"]), ("left", [None] * 3), ("right", [None] * 3)):
+    for truncation, reasons in (
+        ("error", [None, None, "truncated"]),
+        *((side, [None] * 3) for side in ("left", "right", "middle")),
+        ("skip", [None, None, "skipped"]),
+    ):
         engine = TransformersEngine(Checkpoint(str(tiny_reward_model)), max_length=n, truncation=truncation)
         planned = engine.plan(requests)
         replies = dict(planned.settled)
