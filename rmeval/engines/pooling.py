@@ -60,16 +60,22 @@ def read(api: Api, answer: object, texts: int) -> Read:
     """
     if not isinstance(answer, Mapping):
         raise Unreadable("the answer is no JSON object")
+    if error := answer.get("error"):
+        raise Unreadable("an error in an answer of status 200", error=error)
     if api == "get_reward":
         rewards = answer.get("rewards")
         if not isinstance(rewards, list) or len(rewards) != texts:
-            raise Unreadable(f"no `rewards` for {texts} texts", again=False, error=answer.get("error"))
+            raise Unreadable(f"no `rewards` for {texts} texts", again=False)
         return [[_numbers(reward if isinstance(reward, list) else [reward])] for reward in rewards]
     data = answer.get("data")
     if not isinstance(data, list) or len(data) != texts or not all(isinstance(row, Mapping) for row in data):
-        raise Unreadable(f"no `data` for {texts} texts", again=False, error=answer.get("error"))
-    rows = sorted(data, key=lambda row: row.get("index", 0) if isinstance(row.get("index"), int) else 0)
-    return [[_numbers(row.get("probs"))] if api == "classify" else _places(row.get("data")) for row in rows]
+        raise Unreadable(f"no `data` for {texts} texts", again=False)
+    if any("index" in row for row in data):
+        numbered = {row["index"]: row for row in data if type(row.get("index")) is int}
+        if numbered.keys() != set(range(texts)):
+            raise Unreadable(f"`data` does not number {texts} texts from 0: which is about which cannot be known")
+        data = [numbered[i] for i in range(texts)]
+    return [[_numbers(row.get("probs"))] if api == "classify" else _places(row.get("data")) for row in data]
 
 
 def activated(values: Sequence[float]) -> list[float]:
@@ -106,6 +112,6 @@ def _places(data: object) -> list[list[float]]:
 
 def _numbers(values: object) -> list[float]:
     """Numbers; a null stands for one that JSON cannot hold."""
-    if not isinstance(values, list) or not all(v is None or isinstance(v, int | float) for v in values):
+    if not isinstance(values, list) or not all(v is None or type(v) in (int, float) for v in values):
         raise Unreadable("a text without numbers", again=False)
     return [math.nan if v is None or abs(v) > _MOST else float(v) for v in values]

@@ -262,6 +262,15 @@ def test_what_fails_for_a_while_is_asked_again(scalar):
         assert set(found.describe()["faults"]) == {"HTTP 429", "HTTP 500", "HTTP 503"}
 
 
+def test_another_head_in_the_middle_of_a_run_stops_it(scalar):
+    two = (200, {"data": [{"index": 0, "probs": [0.5, 9.0]}]}, {})
+    with (
+        RewardServer(scalar, fault=lambda n, body: two if n > 3 else None) as server,
+        pytest.raises(CheckFailed, match="another head: not 1 numbers everywhere"),
+    ):
+        engine(scalar, server.url, batch_size=1, concurrency=1).run([request(text) for text in TEXTS])
+
+
 def test_the_others_take_over_from_a_server_that_fails(scalar):
     gone = (503, {"error": "shutting down"}, {})
     with RewardServer(scalar) as one, RewardServer(scalar, fault=lambda n, body: gone if n > 2 else None) as two:
