@@ -274,8 +274,7 @@ class _Asker:
             return got
         n = len(self.engine.checkpoint.labels)
         if self.engine.checkpoint.form != "layers" and any(len(place) != n for values in got for place in values):
-            text = f"not {n} numbers everywhere, as when it was looked at: another model is served"
-            return Fault("run", "api_error", "another head", text)
+            return Fault("run", "api_error", "another head", f"not {n} numbers everywhere: another model is served")
         return [
             row.reply(_placed(self.engine.api, row, values), served=self._names[server])
             for row, values in zip(rows, got, strict=True)

@@ -179,7 +179,7 @@ def test_nothing_follows_a_server_to_one_that_nobody_named(status):
     with JudgeServer("[[B]]") as other:
         with (
             JudgeServer(Status(status, headers={"Location": f"{other.url}/chat/completions"})) as server,
-            pytest.raises(CheckFailed, match=rf"HTTP {status}: sends its callers on to {other.url}"),
+            pytest.raises(CheckFailed, match=rf"HTTP {status}: the server sends its callers on to {other.url}"),
         ):
             engine(server).run(many(3))
         assert other.calls == []

@@ -116,18 +116,15 @@ class OpenAIEngine:
 
     def describe(self) -> dict[str, JSON]:
         """How it was asked and what that came to, in this process."""
+        prints, faults = (dict(found.most_common(_KINDS_SHOWN)) for found in (self._fingerprints, self._faults))
         told = {"response_format"} & (self._dialect.omit - self._said.omit)
         return {
             "device": "server",
             **({"batch": True} if self.batches else {"concurrency": self.transport.concurrency}),
             "limit": self._dialect.limit,
             **({"response_format": "refused by the server: texts are not held to a schema"} if told else {}),
-            **(
-                {"system_fingerprints": dict(self._fingerprints.most_common(_KINDS_SHOWN))}
-                if self._fingerprints
-                else {}
-            ),
-            **({"faults": dict(self._faults.most_common(_KINDS_SHOWN))} if self._faults else {}),
+            **({"system_fingerprints": prints} if prints else {}),
+            **({"faults": faults} if faults else {}),
             "usage": self.cost(),
         }
 

@@ -84,8 +84,7 @@ def of_status(status: int, headers: Mapping[str, str], answer: object, now: date
     if status in (408, 409, 429) or status >= 500:
         return Fault("again", "api_error", kind, text, retry_after(headers, now), shared=status == 429)
     if 300 <= status < 400:
-        hint = f"sends its callers on to {_line(headers.get('location')) or 'nowhere'}: name the server that answers"
-        return Fault("run", "api_error", kind, hint)
+        return Fault("run", "api_error", kind, f"the server sends its callers on to {_line(headers.get('location'))}")
     if status in (401, 402, 403):
         return Fault("run", "api_error", kind, text)
     if status == 404:

@@ -193,8 +193,7 @@ def _with_logprobs(said: Reply, logprobs: object, request: Request) -> Reply:
         raise Unreadable("the server lists no log-probabilities that can be read", again=False)
     # a drawn token may stand in the list though it is not among the likeliest: it bounds nothing
     drawn = {surface for surface, _ in chosen}
-    bounds = [value for surface, value in likeliest if surface not in drawn]
-    bounds = bounds or [_beside(value) for _, value in chosen]
+    bounds = [value for surface, value in likeliest if surface not in drawn] or [_beside(v) for _, v in chosen]
     listed: dict[str, float] = {}
     for surface, value in (*likeliest, *(one for one in chosen if one[0] not in dict(likeliest))):
         # two tokens of one surface form (with and without the vocabulary's mark for a space) are one answer
