@@ -32,14 +32,15 @@ def locked(path: Path, what: str) -> Iterator[None]:
     Raises `LockHeld` while a live process, or one on another host, holds it, and `UsageError` or `ResourceError` where
     it cannot be made.
     """
-    mine = {"pid": os.getpid(), "host": socket.gethostname(), "started": time.time(), "run": what}
+    pid, host = os.getpid(), socket.gethostname()
+    mine = {"pid": pid, "began": _began(pid), "host": host, "started": time.time(), "run": what}
     with writing_to(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
             try:
                 handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
             except FileExistsError:
-                _clear_if_stale(path, mine["host"])
+                _clear_if_stale(path, host)
                 continue
             try:
                 with os.fdopen(handle, "w") as out:
@@ -63,6 +64,14 @@ def _clear_if_stale(path: Path, host: object) -> None:
             _clear(path, stale.read(), host)
 
 
+def _began(pid: int) -> str | None:
+    """When a process of this host began, in ticks since the host did, which no change of its clock moves."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):  # it is gone, or a system without such files
+        return None
+
+
 def _clear(path: Path, content: bytes, host: object) -> None:
     try:
         held = json.loads(content)
@@ -73,7 +82,10 @@ def _clear(path: Path, content: bytes, host: object) -> None:
         if time.time() - path.stat().st_mtime > 60:
             path.unlink(missing_ok=True)
             return
-    if held.get("host") == host and not alive(held["pid"]):
+    # a container that was started again gives its processes the same numbers: another one may have it now
+    now = _began(held["pid"]) if held.get("host") == host else None
+    reused = now is not None and held.get("began") not in (None, now)
+    if held.get("host") == host and (reused or not alive(held["pid"])):
         note(f"took over the lock of process {held['pid']}, which has ended without giving it back")
         path.unlink(missing_ok=True)
         return
