@@ -194,12 +194,15 @@ class Checkpoint:
     @cached_property
     def _skeleton(self) -> Any:
         """The class without its weights; None for a form without an auto class, or a config that none has."""
+        return self._without_weights(_AUTO[self.form]) if self.form in _AUTO else None
+
+    def _without_weights(self, auto: str) -> Any:
         import torch
         import transformers
 
         try:
             with torch.device("meta"):
-                return getattr(transformers, _AUTO[self.form]).from_config(self.config)
+                return getattr(transformers, auto).from_config(self.config)
         except (KeyError, ValueError, RuntimeError):
             return None
         except Exception as fault:  # noqa: BLE001 - what classes make of odd numbers has no common base
@@ -258,6 +261,19 @@ class Checkpoint:
                 if whole and getattr(self.config, "quantization_config", None) is None:
                     raise UsageError(f"{path}: {name} is stored as {of}, and weights are no whole numbers: damaged?")
 
+    def _refuse_overstated(self) -> None:
+        """Raise `UsageError` where the config speaks of far more weights than the files can hold.
+
+        Weights that are missing are refused once the others are loaded; by then all of them were made up in memory.
+        """
+        model = self._skeleton if self.layers is None else self._without_weights("AutoModel")
+        size = self.weight_bytes  # half a byte a weight is the least that anybody packs
+        if model is not None and size and (said := sum(one.numel() for one in model.parameters())) > 2 * size:
+            raise UsageError(
+                f"model {self.source}: config.json describes {said:,} weights, and its files have {size:,} bytes: some "
+                "are missing, or its sizes are wrong"
+            )
+
     def refuse_unless_loadable(self) -> None:
         """Raise `UsageError` for what could never score or is not to be read, before any weight is."""
         if self.folder is not None and not any(self.folder.glob("*.safetensors")):
@@ -274,6 +290,8 @@ class Checkpoint:
                 "models that rmeval reads are decoders alone: without its encoder this one would say anything"
             )
         refuse_elsewhere(self.source, self._file, getattr(self.config, "transformers_weights", None))
+        self._refuse_damaged()
+        self._refuse_overstated()
 
     def max_length(self, tokenizer: Any) -> int:
         """Tokens the model may read: the smallest of what tokenizer, config and a table of positions say."""
@@ -312,7 +330,6 @@ class Checkpoint:
         from transformers.utils import logging
 
         self.refuse_unless_loadable()
-        self._refuse_damaged()
         logging.set_verbosity_error()
         logging.disable_progress_bar()
         if attention is None and getattr(self.config.get_text_config(), "attn_logit_softcapping", None):

@@ -15,6 +15,7 @@ from rmeval.engines.checkpoint import Checkpoint
 from rmeval.engines.transformers import TransformersEngine
 from rmeval.errors import UsageError
 from rmeval.models import load_model
+from rmeval.training.backbone import load_backbone
 from rmeval.types import Chat, Message, Request
 
 REQUEST = Request((Chat((Message("user", "what ?"), Message("assistant", "good"))),))
@@ -98,6 +99,25 @@ def test_f6_a_damaged_safetensors_file_is_one_message(tiny_reward_model, tmp_pat
     (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UsageError, match="damaged|cannot be loaded"):
         TransformersEngine(Checkpoint(str(folder))).run([REQUEST])
+
+
+@pytest.mark.fault("F6")
+@pytest.mark.parametrize("kind", ["LlamaForSequenceClassification", "Qwen2ForRewardModel"])
+def test_a_config_of_far_more_weights_than_there_are_is_refused_before_they_are_made_up(
+    kind, tiny_reward_model, tmp_path
+):
+    folder = copy(tiny_reward_model, tmp_path / "overstated")
+    config = json.loads((folder / "config.json").read_text())
+    del config["num_hidden_layers"]  # 32 is the class's own
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_size": 10**6, "architectures": [kind]}))
+    for load in (
+        lambda: TransformersEngine(Checkpoint(str(folder))).run([REQUEST]),
+        lambda: load_backbone(str(folder), seed=0),
+    ):
+        with pytest.raises(
+            UsageError, match=r"overstated: .*config\.json describes [\d,]+ weights, and its files have"
+        ):
+            load()
 
 
 def test_a_folder_without_config_and_a_name_that_is_nothing(tmp_path):
