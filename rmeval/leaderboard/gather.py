@@ -35,6 +35,7 @@ from rmeval.leaderboard.verified import Verified, read_verified, said
 from rmeval.leaderboard.verify import Verification, verify
 from rmeval.progress import progress
 from rmeval.results import MAX_BYTES as RESULT_BYTES
+from rmeval.results import path_part
 
 ALONE = 40
 """New results up to which no further processes are started."""
@@ -202,7 +203,7 @@ def _side_by_side(found: Sequence[tuple[Path, Held]]) -> tuple[list[Held], list[
     beside: dict[int, set[int]] = defaultdict(set)
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for i, (_, held) in enumerate(found):
-        groups["name", held.sheet.model.lower()].append(i)
+        groups["name", path_part(held.sheet.model).lower()].append(i)
         groups["suite", held.sheet.suite].append(i)
     for (kind, _), members in groups.items():
         if kind == "name":
@@ -283,6 +284,7 @@ def _audited(held: Held, known: Sequence[Verified]) -> Held:
 
 def _newest(own: Sequence[Held], sent: Sequence[Held]) -> tuple[dict[str, list[Held]], list[Excluded]]:
     latest: dict[tuple[str, str], Held] = {}
+    places: dict[str, str] = {}
     left_out = []
     for held in (*own, *sent):
         sheet = held.sheet
@@ -290,12 +292,15 @@ def _newest(own: Sequence[Held], sent: Sequence[Held]) -> tuple[dict[str, list[H
         if why := sheet.unfit or ahead_of_time(sheet.created):
             left_out.append(excluded(held, why))
             continue
+        # the name of a file is its sender's choice
+        if sheet.entry and (other := places.setdefault(sheet.entry.file, sheet.model)) != sheet.model:
+            left_out.append(excluded(held, f"its page and files would lie where those of {other} lie"))
+            continue
         key = sheet.suite, sheet.model
-        other = latest.get(key)
-        if other is not None:
+        if (before := latest.get(key)) is not None:
             # of a result and its own submission, the one that was verified in full
             older, held = sorted(  # noqa: PLW2901
-                (other, held), key=lambda h: (h.sheet.created, h.sheet.sent is not None, h.path.name)
+                (before, held), key=lambda h: (h.sheet.created, h.sheet.sent is not None, h.path.name)
             )
             if (older.sheet.id, older.sheet.created) != (held.sheet.id, held.sheet.created):
                 left_out.append(excluded(older, "an older result; the newest one is shown"))

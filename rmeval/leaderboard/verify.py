@@ -197,10 +197,12 @@ def _about_place(opened: Opened, others: Sequence[ResultView]) -> Iterable[Fault
     here, held = opened.folder.resolve(), opened.view.result
     if opened.submission is None or here == folder_of(opened.view, here.parent.parent):
         return
-    mine = held.model.name, held.suite.name
+    # by their folders: a/b and a__b are two names, and one place for files
+    mine = folder_of(opened.view, Path())
     elsewhere = [other for other in others if other.path.parent.resolve() != here]
-    if mine in {(other.result.model.name, other.result.suite.name) for other in elsewhere}:
-        yield Fault("name", f"{held.model.name} on {held.suite.name} has a submission in another folder already")
+    if twin := next((other for other in elsewhere if folder_of(other, Path()) == mine), None):
+        name = twin.result.model.name
+        yield Fault("name", f"{name} on {held.suite.name} has a submission in another folder already")
 
 
 def _about_declared(opened: Opened) -> list[str]:

@@ -16,6 +16,7 @@ import pytest
 from command import rmeval
 
 from rmeval.leaderboard.audit import audit
+from rmeval.leaderboard.board import build
 from rmeval.leaderboard.intake import ahead_of_time
 from rmeval.leaderboard.submission import FILE, name_fault, open_submission
 from rmeval.leaderboard.verify import verify
@@ -84,6 +85,17 @@ def one(name, subset):
     return lambda content: next(
         i for i, m in enumerate(content["metrics"]) if (m["name"], m["subset"]) == (name, subset)
     )
+
+
+def named(sent: Path, name: str, folder: str) -> Path:
+    """The submission again under another name, in a folder of the sender's choice."""
+    there = shutil.copytree(sent, sent.parent.parent / folder / "arithmetic")
+    held = json.loads((there / FILE).read_text())
+    pinned = {"name": name, "kind": "scalar", "revision": "a" * 40}
+    forge(there / held["result"], lambda c: c["model"].update(pinned))
+    held["result_sha256"] = hashlib.sha256((there / held["result"]).read_bytes()).hexdigest()
+    (there / FILE).write_text(json.dumps(held))
+    return there
 
 
 # --- what is sound ---------------------------------------------------------------------------------------------------
@@ -358,6 +370,21 @@ def test_f52_names_that_are_no_names_are_rejected_and_nothing_is_written(result,
     assert {p for p in tmp_path.rglob("*") if p != result} == before
     assert "\x00" not in said.stdout + said.stderr
     assert "\u202e" not in said.stdout + said.stderr
+
+
+@pytest.mark.fault("F52")
+def test_no_submission_takes_the_page_and_files_of_another_model(sent, tmp_path):
+    """acme/rm and acme__rm are two names with one place for files, whose own names are their sender's choice."""
+    named(sent, "acme/rm", "acme__rm")
+    named(sent, "acme__rm", "aaa")
+    named(sent, "random_", "zzz")
+    own = forge(shutil.copytree(sent, tmp_path / "own") / next(sent.glob("*[0-9a-f].json")).name,
+                lambda c: c["model"].update(name="random:", kind="scalar"))  # fmt: skip
+    board = build([own], tmp_path / "site", submissions=sent.parent.parent)
+    assert {entry.model for entry in board.suites[0].entries} == {"random", "random:", "acme/rm"}
+    refused = {one.model: one.why for one in board.excluded}
+    assert "acme/rm on arithmetic has a submission in another folder already" in refused["acme__rm"]
+    assert "would lie where those of random: lie" in refused["random_"]
 
 
 @pytest.mark.fault("F54")

@@ -116,7 +116,8 @@ class OpenAIEngine:
 
     def describe(self) -> dict[str, JSON]:
         """How it was asked and what that came to, in this process."""
-        prints, faults = (dict(found.most_common(_KINDS_SHOWN)) for found in (self._fingerprints, self._faults))
+        counts = self._fingerprints, self._faults
+        prints, faults = (dict[str, JSON](found.most_common(_KINDS_SHOWN)) for found in counts)
         told = {"response_format"} & (self._dialect.omit - self._said.omit)
         return {
             "device": "server",
