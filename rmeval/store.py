@@ -31,6 +31,8 @@ SCHEMA = 1
 _MAGIC = b"SQLite format 3\0"
 _FRACTIONS = b"\x40\x20\x20"
 """What stands at bytes 21 to 23 of every SQLite file, also where the start was overwritten."""
+_PAGE = 4096
+"""Bytes of a page; the first one holds the header and what tables there are."""
 _DAMAGE = ("not a database", "malformed", "unsupported file format")
 
 
@@ -97,9 +99,9 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_file():  # SQLite takes a short file of anything for an empty one of its own
                 with path.open("rb") as handle:
-                    start = handle.read(24)
+                    start = handle.read(_PAGE)
                 emptied = not start and _size(_log_of(path)) > 0  # SQLite would throw the log away
-                if emptied or (start and start[:16] != _MAGIC and start[21:] == _FRACTIONS):
+                if emptied or (start[:16] != _MAGIC and _was_a_store(path, start)):
                     raise _damaged(path, "the file has lost its header")
                 if start and start[:16] != _MAGIC:
                     raise UsageError(f"{path}: not a reply store. Move it away, or name another with --store")
@@ -291,7 +293,16 @@ def _fault(path: Path, fault: Exception) -> Exception:
         return ResourceError(f"{path}: {text}. What was committed is intact: free space and run the same command again")
     if isinstance(fault, sqlite3.DatabaseError) and any(said in text for said in _DAMAGE):
         return _damaged(path, text)
-    return UsageError(f"{path}: the reply store cannot be used: {text}")
+    return UsageError(f"{path}: the reply store cannot be used: {text}. Name another with --store")
+
+
+def _was_a_store(path: Path, start: bytes) -> bool:
+    """Whether a file that does not start as SQLite's do looks like one of ours that was written over."""
+    return (
+        start[21:24] == _FRACTIONS
+        or b"TABLE replies" in start
+        or (len(start) == _PAGE and path.stat().st_size % _PAGE == 0)
+    )
 
 
 def _damaged(path: Path, what: str) -> UsageError:

@@ -126,12 +126,12 @@ def refuse_without_room(folder: Path) -> None:
     """Raise `ResourceError` where the disk of a folder, which need not be there yet, is as good as full."""
     there = next((one for one in (folder, *folder.absolute().parents) if one.is_dir()), Path())
     try:
-        free = shutil.disk_usage(there).free
+        disk = shutil.disk_usage(there)
     except OSError:  # a file system that does not say
         return
-    if free < _LEAST_ROOM:
+    if disk.total and disk.free < _LEAST_ROOM:  # a file system of the kernel's has no size
         raise ResourceError(
-            f"{folder}: {free / 2**20:.1f} MiB are free on its disk, and a run needs {_LEAST_ROOM >> 20} to begin: "
+            f"{folder}: {disk.free / 2**20:.1f} MiB are free on its disk, and a run needs {_LEAST_ROOM >> 20} to begin: "
             "free space, or write elsewhere, and run the same command again"
         )
 

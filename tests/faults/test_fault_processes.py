@@ -241,7 +241,7 @@ def test_a_store_that_is_damaged_in_its_middle_is_named_and_left(tmp_path):
 
 
 @pytest.mark.fault("F26")
-@pytest.mark.parametrize("damage", ["header", "emptied", "another version of the format"])
+@pytest.mark.parametrize("damage", ["header", "more", "page", "emptied", "another version of the format"])
 def test_a_store_without_its_header_is_copied_and_never_made_anew(tmp_path, damage):
     path = tmp_path / "replies.sqlite"
     data = own_rows.pairs(tmp_path / "mine.jsonl", 4)
@@ -250,7 +250,8 @@ def test_a_store_without_its_header_is_copied_and_never_made_anew(tmp_path, dama
         store.put({"k": Reply(((1.0,),))})
         log = path.with_name("replies.sqlite-wal").read_bytes()
         whole = bytearray(path.read_bytes())
-    start = {"header": bytes(16), "emptied": b"", "another version of the format": whole[:44] + b"\0\0\0\x09"}[damage]
+    lost = {"header": bytes(16), "more": b"X" * 100, "page": bytes(4096), "emptied": b""}
+    start = {**lost, "another version of the format": whole[:44] + b"\0\0\0\x09"}[damage]
     path.write_bytes(b"" if damage == "emptied" else start + whole[len(start) :])
     if damage == "emptied":
         path.with_name("replies.sqlite-wal").write_bytes(log)
