@@ -72,7 +72,7 @@ test-browser: $(READY)
 audit:
 	$(PYTHON) -m venv .venv-audit
 	.venv-audit/bin/pip install -q pip-audit==2.10.1
-	.venv-audit/bin/pip-audit --no-deps --disable-pip -r constraints.txt
+	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 lint: $(READY)
 	$(BIN)/ruff check .
