@@ -131,8 +131,8 @@ def refuse_without_room(folder: Path) -> None:
         return
     if disk.total and disk.free < _LEAST_ROOM:  # a file system of the kernel's has no size
         raise ResourceError(
-            f"{folder}: {disk.free / 2**20:.1f} MiB are free on its disk, and a run needs {_LEAST_ROOM >> 20} to begin: "
-            "free space, or write elsewhere, and run the same command again"
+            f"{folder}: {disk.free / 2**20:.1f} MiB are free on its disk, and a run needs {_LEAST_ROOM >> 20} to "
+            "begin: free space, or write elsewhere, and run the same command again"
         )
 
 
