@@ -67,10 +67,17 @@ def drawing(
             plt.close(made.figure)
 
 
+def _plain(curve: Curve) -> Curve:
+    """A curve whose words are words: between two dollar signs matplotlib reads mathematics, and fails at most names."""
+    points = tuple(replace(p, at=p.at.replace("$", r"\$")) if isinstance(p.at, str) else p for p in curve.points)
+    names = ("panel", "name", "what", "undefined")
+    return replace(curve, points=points, **{name: getattr(curve, name).replace("$", r"\$") for name in names})
+
+
 def draw(title: str, curves: Sequence[Curve]) -> dict[str, bytes]:
     """The content of the figure's files by suffix, `svg` and `png`. At least one curve must have points."""
     panels: dict[str, list[Curve]] = {}
-    curves = _seen(curves)
+    curves = [_plain(curve) for curve in _seen(curves)]
     for curve in curves:
         if curve.points:
             panels.setdefault(curve.panel, []).append(curve)
@@ -80,7 +87,7 @@ def draw(title: str, curves: Sequence[Curve]) -> dict[str, bytes]:
     lines = _lines(curves, width=58 * columns)
     size = (WIDTH * max(columns, 1.4), sum(heights) + 0.17 * len(lines) + 0.4)
     with drawing(columns=columns, rows=len(rows), size=size, heights=heights) as made:
-        made.figure.suptitle(title, fontsize=11)
+        made.figure.suptitle(title.replace("$", r"\$"), fontsize=11)
         if lines:
             made.figure.supxlabel("\n".join(lines), fontsize=8, color="0.3", x=0.01, ha="left")
         for axis in made.axes.flat[len(panels) :]:

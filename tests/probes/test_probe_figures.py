@@ -39,6 +39,12 @@ def test_the_axis_of_n_is_logarithmic_with_a_mark_at_every_n_that_has_room():
     assert two - one == pytest.approx(four - two, abs=0.01)
 
 
+def test_dollar_signs_in_names_are_no_mathematics():
+    """A model or file may be called so; what stands between two of them was read as a formula, and ended the probe."""
+    drawn = draw("a$b_$", [curve("gold", "x$_^$", (1, 2)), curve("drop", "drop", ["y$_$", "z"])])["svg"]
+    assert {"a$b_$", "y$_$"} <= {said for said, *_ in texts(drawn)}
+
+
 def test_two_panels_beside_each_other_are_seven_hundred_pixels_wide():
     two = draw("t", [curve("gold", "a", (1, 2)), curve("regret", "b", (1, 2))])["svg"]
     assert size(two)[0] == pytest.approx(525.6)  # points; 700 pixels
