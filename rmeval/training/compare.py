@@ -300,7 +300,7 @@ def _draw(runs: Sequence[Run], solutions: Sequence[Solution], out: Path) -> None
     ) as axes:
         for axis, run, color in zip(axes[0], runs, colors, strict=True):
             curves.draw_loss(axis, run.log, task_of(run.config).lines, color=color)
-            axis.set_title(f"{run.name}: loss")
+            axis.set_title(f"{run.name}: loss".replace("$", r"\$"))
         axes[0][1].text(
             0.98, 0.5, "two scales: these losses are of\ndifferent tasks, compare each with its own line",
             transform=axes[0][1].transAxes, ha="right", fontsize=8, color="0.35",
