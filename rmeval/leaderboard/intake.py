@@ -27,7 +27,7 @@ def result_files(paths: Iterable[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in paths:
         if path.is_dir():
-            there = (p for p in path.rglob("*.json") if not p.name.startswith(".") and p.name != FILE)
+            there = (p for p in path.rglob("*.json") if not p.name.startswith(".") and p.name != FILE and p.is_file())
             found.update(dict.fromkeys(sorted(there)))
         elif path.is_file():
             found[path] = None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from command import rmeval
 from made_results import CARD, PLAN, SHA, at, pairs, scored, write
 
 from rmeval import results
@@ -292,6 +294,14 @@ def test_the_page_is_inert_whatever_a_result_says(folder: Path) -> None:
         assert policy.startswith("default-src 'none'")
         assert "unsafe" not in policy
     assert "<script>alert(1)</script>" in Page((folder.parent / "site" / "index.html").read_text()).text
+
+
+def test_what_is_no_file_among_results_takes_no_board_down(folder: Path) -> None:
+    scored(folder, pairs(2.0), model="acme/rm")
+    os.mkfifo(folder / "pipe.json")
+    (folder / "gone.json").symlink_to("nowhere")
+    made = rmeval("leaderboard", "build", folder, "--out", folder.parent / "site")
+    assert (made.code, "acme/rm" in made.stdout) == (0, True), made.stderr
 
 
 @pytest.mark.fault("F53")
