@@ -28,7 +28,10 @@ from rmeval.types import Judgement
 
 TOLERANCE = 1e-4
 """Largest difference of a score that counts as the same, in fp32; see `docs/architecture.md`, the store."""
-_LABELS = ("subset", "group", "cluster", "grades", "step_grades", "comparisons", "votes", "slices", "answers", "models")
+_LABELS = (
+    *("subset", "group", "cluster", "grades", "step_grades", "comparisons", "votes", "slices", "answers", "models"),
+    "lengths",
+)
 """What the data say of an example, and no digest pins all of."""
 _ENGINE = ("dtype", "max_length", "truncation", "attention")
 """Settings of an engine that a result records under the name of the argument."""

@@ -116,7 +116,7 @@ def test_a_score_that_is_missing_on_one_side_alone_is_beyond(random_run: Path) -
 def test_labels_that_the_data_do_not_have_are_beyond(random_run: Path) -> None:
     """The pairs that a metric compares are pinned nowhere: chosen by a sender, genuine scores came to any accuracy."""
     [row, *_] = results.load_result(random_run).judgements
-    for changed in (replace(row, group="mine"), replace(row, slices=("mine",)), replace(row, answers=(7,))):
+    for changed in (replace(row, group="mine"), replace(row, slices=("mine",)), replace(row, lengths=(7,))):
         found = compared([changed], [row])
         assert (found.beyond, found.agrees) == (1, False)
 
