@@ -38,6 +38,8 @@ _DECIDES = (
 """Endings of files that decide a score: weights, settings, tokenizers."""
 _MOST_LAYERS = 2000
 """Some ten times what the deepest models have."""
+_PLACES = ("position_embeddings", "wpe", "embed_positions")
+"""Names of tables of learnt positions."""
 _WEIGHTS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors\Z")
 
 
@@ -293,13 +295,22 @@ class Checkpoint:
         self._refuse_damaged()
         self._refuse_overstated()
 
+    def table_of_places(self) -> int:
+        """Rows of the table in which learnt positions stand; 10**9 for a class without one, which may read on."""
+        import torch
+
+        rows = [10**9]
+        for name, table in self._skeleton.named_modules() if self._skeleton is not None else ():
+            if name.endswith(_PLACES) and isinstance(table, torch.nn.Embedding):
+                pad = table.padding_idx  # RoBERTa counts from behind it
+                rows.append(table.num_embeddings - (0 if pad is None else pad + 1))
+        return min(rows)
+
     def max_length(self, tokenizer: Any) -> int:
         """Tokens the model may read: the smallest of what tokenizer, config and a table of positions say."""
         limits = [tokenizer.model_max_length, getattr(self.config.get_text_config(), "max_position_embeddings", None)]
-        if not self.splits and self._skeleton is not None:
-            for name, table in self._skeleton.named_modules():
-                if name.endswith("position_embeddings") and getattr(table, "padding_idx", None) is not None:
-                    limits.append(table.weight.shape[0] - table.padding_idx - 1)  # RoBERTa counts from behind the pad
+        if not self.splits:
+            limits.append(self.table_of_places())
         known = [int(n) for n in limits if isinstance(n, int | float) and 1 <= n < 10**9]
         return min(known) if known else 10**9
 
@@ -350,12 +361,9 @@ class Checkpoint:
                 output_loading_info=True,
                 **options,
             )
-        except (OSError, ValueError, KeyError, RuntimeError) as fault:
-            raise UsageError(f"model {self.source}: cannot be loaded: {_first_line(fault)}") from None
-        except Exception as fault:
-            if self.layers is not None or isinstance(fault, MemoryError):
-                raise
-            # a config of odd values fails wherever transformers first needs them
+        except (MemoryError, UsageError):
+            raise
+        except Exception as fault:  # noqa: BLE001 - odd values in a config fail wherever transformers first needs them
             raise UsageError(f"model {self.source}: cannot be loaded: {_first_line(fault)}") from None
         self._refuse_damaged()  # those that came from the hub only now
         if info["missing_keys"]:

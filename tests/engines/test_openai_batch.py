@@ -13,7 +13,7 @@ from batch_server import AfterThat, Batch, BatchServer, as_it_came, expires, in_
 from judge_server import JudgeServer, Says, Status
 
 from rmeval import runner
-from rmeval.engines.openai import OpenAIEngine, jobs
+from rmeval.engines.openai import OpenAIEngine, client, jobs
 from rmeval.errors import CheckFailed, UsageError
 from rmeval.store import Store, fingerprint_digest
 from rmeval.types import Chat, Message, Reply, Request, Sampling
@@ -328,6 +328,7 @@ def test_a_connection_that_breaks_costs_no_second_batch(trouble, tmp_path):
 
 @pytest.mark.fault("F33")
 def test_an_answer_without_end_is_not_read_whole(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(client, "MOST", 50_000)
     monkeypatch.setattr(jobs, "MOST", 50_000)
     long = {"message": " " * 10**5}
     with BatchServer(echo) as server:

@@ -137,30 +137,25 @@ def opened(base_url: str, key: Key, transport: Transport) -> Any:
 
 
 async def _read(response: Any) -> None:
-    """Take an answer in, as far as it is one of `MOST` bytes."""
     held = bytearray()
     async for part in response.aiter_bytes():
         held += part
-        refuse_beyond(MOST, len(held), response)
+        if len(held) > MOST:
+            break
     keep(held, response)
 
 
-def refuse_beyond(most: int, size: int, response: Any) -> None:
-    """Raise the library's error for an answer that is none once more than so many bytes of it came."""
+def keep(held: bytearray, response: Any) -> None:
+    """Let the library have what came of an answer, as UTF-8: a header may name `hex`, with which it would fail.
+
+    Raises its error for more than `MOST` bytes.
+    """
     import openai
 
-    if size > most:
-        said = f"an answer of more than {most:,} bytes"
+    response.encoding, response._content = "utf-8", held  # noqa: SLF001 - where it keeps what was read
+    if len(held) > MOST:
+        said = f"an answer of more than {MOST:,} bytes"
         raise openai.APIResponseValidationError(response=response, body=None, message=said)
-
-
-def keep(content: bytearray, response: Any) -> None:
-    """Let the library have an answer that was read.
-
-    As UTF-8, which JSON is: a header may name `hex`, with which it would fail.
-    """
-    response.encoding = "utf-8"
-    response._content = bytes(content)  # noqa: SLF001 - where it keeps what was read; it reads no second time
 
 
 async def answer_to(call: Callable[[], Any], key: Key, seconds: float) -> Any:

@@ -22,7 +22,7 @@ from typing import IO, Any, Final, Self
 
 from rmeval.engines.openai import policy
 from rmeval.engines.openai.calls import Transport
-from rmeval.engines.openai.client import CONNECT, MOST, connection_fault, decoded, keep, refuse_beyond
+from rmeval.engines.openai.client import CONNECT, MOST, connection_fault, decoded, keep
 from rmeval.engines.openai.policy import Fault
 from rmeval.engines.openai.secrets import Key
 from rmeval.errors import CheckFailed
@@ -224,14 +224,14 @@ class Calls:
 
 
 def _read(response: Any) -> None:
-    """Take an answer in, as far as it is one of `MOST` bytes; a file is read when it is written to disk."""
-    response.encoding = "utf-8"
+    """Take an answer in; a file is read when it is written to disk."""
     if response.is_success and response.request.url.path.endswith("/content"):
         return
     held = bytearray()
     for part in response.iter_bytes():
         held += part
-        refuse_beyond(MOST, len(held), response)
+        if len(held) > MOST:
+            break
     keep(held, response)
 
 
