@@ -142,6 +142,7 @@ def _checkpoint(
 
     layers = Layers(card.head.linear, card.head.backbone, card.head.gated) if card and card.head else None
     checkpoint = Checkpoint(source, revision, layers)
+    _refuse_beyond(checkpoint, engine_args)
     if engine != REMOTE:  # whose weights lie elsewhere
         checkpoint.refuse_unless_loadable()
     kind = scorer or (card.kind if card else None) or checkpoint.kind
@@ -150,6 +151,13 @@ def _checkpoint(
     return _checkpoint_model(
         checkpoint, kind, card, engine, by_card=by_card, scorer_args=scorer_args, engine_args=engine_args
     )
+
+
+def _refuse_beyond(checkpoint: Checkpoint, engine_args: Mapping[str, Any]) -> None:
+    """Raise `UsageError` for a length limit beyond a checkpoint's table of places, at whose end a text would fail."""
+    asked = engine_args.get("max_length")
+    if isinstance(asked, int) and asked > (most := checkpoint.table_of_places()):
+        raise UsageError(f"-a engine.max_length={asked}: {checkpoint.name} knows {most} places, and no others")
 
 
 def _source(name: str) -> tuple[str, str | None]:
@@ -268,6 +276,7 @@ def language_model(
             "--base-url URL (for OpenAI's own: --engine openai)"
         )
     checkpoint = Checkpoint(source, revision)
+    _refuse_beyond(checkpoint, engine_args)
     checkpoint.refuse_unless_loadable()
     if checkpoint.form != "causal":
         raise UsageError(f"model {said}: {checkpoint.architecture} is no language model, so it has no words")
@@ -342,6 +351,7 @@ def _checkpoint_model(
 
             source, revision = _source(str(reference))
             other = type(checkpoint)(source, revision)
+            _refuse_beyond(other, engine_args)
             other.refuse_unless_loadable()
             if other.form != "causal":
                 raise UsageError(

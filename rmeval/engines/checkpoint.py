@@ -299,12 +299,14 @@ class Checkpoint:
         """Rows of the table in which learnt positions stand; 10**9 for a class without one, which may read on."""
         import torch
 
-        rows = [10**9]
+        said = getattr(self.config.get_text_config(), "max_position_embeddings", None)
+        rows: list[int] = []
         for name, table in self._skeleton.named_modules() if self._skeleton is not None else ():
             if name.endswith(_PLACES) and isinstance(table, torch.nn.Embedding):
                 pad = table.padding_idx  # RoBERTa counts from behind it
                 rows.append(table.num_embeddings - (0 if pad is None else pad + 1))
-        return min(rows)
+                rows += [said] if isinstance(said, int) else []  # OPT's table has two rows more
+        return min(rows, default=10**9)
 
     def max_length(self, tokenizer: Any) -> int:
         """Tokens the model may read: the smallest of what tokenizer, config and a table of positions say."""

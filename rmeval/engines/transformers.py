@@ -30,10 +30,10 @@ from rmeval.engines.encoding import NOWHERE, Encoded, Encoder, Kept
 from rmeval.engines.hygiene import lint
 from rmeval.engines.reading import SELF_CHECK, Reader
 from rmeval.engines.states import cannot_share, out_of_memory
-from rmeval.engines.truncation import cut, cut_officially
 from rmeval.engines.writing import WRITING, Written, write
 from rmeval.errors import CheckFailed, ResourceError, UsageError
 from rmeval.progress import note
+from rmeval.truncation import cut, cut_officially
 from rmeval.types import JSON, At, Message, Plan, Read, Reply, Request, Sampling, TextFacts
 
 Truncation = Literal["error", "left", "right", "middle", "skip", "official"]

@@ -21,13 +21,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from rmeval.engines.truncation import cut
 from rmeval.errors import UsageError
 from rmeval.progress import note
 from rmeval.readers.rows import faults_message
 from rmeval.training.batches import NONE, Grouped, Labelled
 from rmeval.training.render import Rendered, Renderer
 from rmeval.training.schemas import Comparison, Dialogue, Outcome, Ranking, Return, Steps, Turns
+from rmeval.truncation import cut
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -289,6 +289,21 @@ def test_the_limit_itself_is_within_the_limit(tiny_reward_model):
         assert [replies[i].reason for i in range(3)] == reasons
 
 
+@pytest.mark.fault("F15")
+@pytest.mark.parametrize("kind", ["gpt2", "bert", "llama"])
+def test_a_limit_beyond_a_table_of_places_is_refused(tmp_path, kind):
+    folder = tiny.classifier(tmp_path / kind, kind=kind)
+    data = written(tmp_path / "mine.jsonl", [{**GOOD, "chosen": "good " * 400}])
+    more = ("-a", "engine.max_length=300", "-a", "engine.truncation=left", "-a", "engine.lint=warn")
+    got = run(data, *more, model=folder)
+    if kind == "llama":  # whose angles go on
+        assert got.code == 0, got.stderr
+    else:
+        assert (got.code, got.stdout) == (2, "")
+        assert f"-a engine.max_length=300: {kind} knows 256 places" in got.stderr
+        assert run(data, *more, "-a", "engine.max_length=256", model=folder).code == 0
+
+
 @pytest.mark.fault("F16", "F17", "F18")
 @pytest.mark.parametrize("pad", ["<pad>", "</s>"])
 def test_no_neighbour_padding_or_batch_size_moves_a_score(tmp_path, pad):
