@@ -118,7 +118,8 @@ def test_a_name_of_any_length_is_kept_to_200_characters():
 
 
 def test_a_message_in_parts_is_one_text():
-    parts = [{"type": "text", "text": "[[A"}, {"type": "image"}, {"type": "text", "text": "]]"}]
+    reasoning = {"type": "reasoning", "text": "[[B]]?"}
+    parts = [reasoning, {"type": "text", "text": "[[A"}, {"type": "image"}, {"type": "text", "text": "]]"}]
     assert answered(parts).text == "[[A]]"
 
 

@@ -173,9 +173,10 @@ def _messages(request: Request) -> tuple[Message, ...]:
 
 
 def _text(content: object) -> str:
-    """The text of a message, which a few servers give in parts."""
+    """The text of a message, which a few servers give in parts, its reasoning among them."""
     if isinstance(content, list):
-        parts = [part.get("text") for part in content if isinstance(part, Mapping)]
+        said = ("text", "output_text")
+        parts = [p.get("text") for p in content if isinstance(p, Mapping) and p.get("type", "text") in said]
         return "".join(part for part in parts if isinstance(part, str))
     return content if isinstance(content, str) else ""
 
