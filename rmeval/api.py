@@ -25,6 +25,7 @@ from rmeval.errors import CheckFailed, UsageError
 from rmeval.gather import unscored
 from rmeval.metrics.convert import missing_reason, scores_of
 from rmeval.metrics.evaluate import evaluate, withhold
+from rmeval.metrics.plan import MetricPlan
 from rmeval.models import Model, load_model
 from rmeval.plugins import METRICS
 from rmeval.progress import note
@@ -157,6 +158,7 @@ def run_loaded(
     if model.engine is not None:
         engine = EngineRecord.model_validate({"name": model.engine.name, **model.engine.fingerprint()})
     plan = results.with_options(suite.plan, settings.metric_options or {})
+    _refuse_bad_rules(suite, plan)
     path = settings.store or home() / "replies.sqlite"
     refuse_without_room(path.parent)
     started = datetime.now(UTC)
@@ -411,6 +413,16 @@ def raise_if_failed(result: Result, path: Path) -> None:
     if result.withheld:
         kept = path.parent / result.samples.file
         raise CheckFailed(f"{result.withheld}. The aggregates are withheld; every score is kept in {kept}")
+
+
+def _refuse_bad_rules(suite: Suite, plan: MetricPlan) -> None:
+    """Raise `UsageError` for options that no rule of the suite takes, before anything is scored."""
+    try:
+        evaluate((), plan)
+    except UsageError as fault:
+        raise UsageError(f"suite {suite.name!r}: {fault}") from None
+    except Exception:  # noqa: BLE001, S110 - a metric of a plugin need not bear that there are no rows
+        pass
 
 
 def _refuse_without_steps(model: Model, suite: Suite) -> None:

@@ -55,6 +55,8 @@ class Report:
 def check_card(path: Path) -> Report:
     """Read a suite or scorer card; for a suite, run the sample rows beside it through card, `length` and metric."""
     card_path = path / "card.toml" if path.is_dir() else path
+    if card_path.is_file() and card_path.suffix != ".toml":
+        raise UsageError(f"{path}: a card is a TOML file, for a suite card.toml in a folder of its name")
     if card_path.name != "card.toml":
         scorer = read_card(card_path, ScorerCard)
         return Report(f"scorer card {scorer.name}", (Check("card", "every key is known and well-typed", ok=True),))

@@ -92,7 +92,7 @@ def check(
     from rmeval.checks import check as checks
 
     path = Path(what)
-    if what in SUITES or path.suffix == ".toml" or (path / "card.toml").is_file():
+    if what in SUITES or path.suffix == ".toml" or path.is_file() or (path / "card.toml").is_file():
         report = checks.check_card(SUITES.get(what) if what in SUITES and not path.exists() else path)
     else:
         report = checks.check_model(what)

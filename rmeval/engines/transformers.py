@@ -346,7 +346,7 @@ class TransformersEngine:
         if room < 1:
             raise UsageError(
                 f"{self.checkpoint.name}: writes up to {_to_write(request)} tokens, and may read {self.max_length} in "
-                "all: nothing is left for the prompt. Lower max_tokens, or raise -a engine.max_length"
+                "all: no prompt has room. Lower -a judge.max_tokens or --max-tokens, or raise -a engine.max_length"
             )
         return room
 

@@ -350,7 +350,7 @@ def test_a_spoilt_checkpoint_says_what_is_wrong(checkpoint, pairs, spoil, said):
     [
         ("engine.dtyp=float32", "Did you mean 'dtype'?"),
         ("engine.dtype=float31", "one of auto, float32, bfloat16, float16"),
-        ("engine.truncation=lefft", "should be 'error', 'left', 'right' or 'official'"),
+        ("engine.truncation=lefft", "should be 'error', 'left', 'right', 'middle', 'skip' or 'official'"),
         ("engine.lint=off", "should be 'error' or 'warn'"),
         ("engine.max_length=-5", "engine.max_length=-5: at least 1"),
         ("engine.max_length=many", "valid integer"),

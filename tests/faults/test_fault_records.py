@@ -81,3 +81,17 @@ def test_deterministic_is_what_its_name_says_and_is_repeated(pairs, tiny_reward_
     again = rmeval("reproduce", path, "--json")
     assert again.code == 0, again.stderr
     assert (again.document["asked"], again.document["agrees"]) == ([], True)
+
+
+@pytest.mark.fault("F5")
+def test_a_card_whose_rule_takes_no_such_value_is_refused_before_anything_is_scored(tmp_path, pairs, monkeypatch):
+    from rmeval import runner
+
+    made = own_rows.card_folder(tmp_path / "cards", "mine", ties='"loose"')
+    monkeypatch.setenv("RMEVAL_PATH", str(tmp_path / "cards"))
+    monkeypatch.setattr(runner, "run", lambda *_, **__: pytest.fail("scored"))
+    got = rmeval("run", "length", "--suite", "mine", "--data", pairs, "--out", tmp_path / "out")
+    assert (got.code, got.stdout) == (2, "")
+    assert "suite 'mine': metric 'accuracy', option 'ties': 'loose' is none of" in got.stderr
+    (made / "card.yaml").write_text("name: mine\n")
+    assert "card.yaml: a card is a TOML file" in rmeval("check", made / "card.yaml").stderr
