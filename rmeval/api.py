@@ -138,7 +138,7 @@ def run_suite(model: Model, suite: Suite, settings: Settings) -> Path:
     data, examples = _examples(model, suite, settings)
     if preset:
         note(f"{suite.name}: {preset}")
-    return run_loaded(model, suite, data, examples, settings)
+    return run_loaded(model, suite, data, examples, settings, notes=_strings(model.details.get("notes")))
 
 
 def run_loaded(

@@ -430,6 +430,9 @@ def _details(checkpoint: Checkpoint, card: ScorerCard | None) -> dict[str, JSON]
     details: dict[str, JSON] = {"architecture": checkpoint.architecture, "source": checkpoint.name}
     if card is not None:
         details |= {"licence": card.licence, "training_data": list(card.training_data)}
+    if getattr(checkpoint.config, "auto_map", None):  # which may do more than the class of that name does
+        said = f"{checkpoint.name} brings Python code of its own (auto_map), which is not run"
+        details["notes"] = [f"{said}: read as {checkpoint.architecture}"]
     if checkpoint.trained:
         details["trained_by_rmeval"] = checkpoint.trained
     return details

@@ -98,6 +98,7 @@ def test_code_of_a_checkpoint_never_runs(checkpoint, pairs, canary, known):
         got = run(checkpoint, pairs, *more)
         if known:  # transformers has this class itself, so that the checkpoint's own is not needed
             assert got.code == 0, got.stderr
+            assert "spoilt brings Python code of its own (auto_map), which is not run: read as" in got.stderr
         else:
             assert "runs no code from checkpoints" in refused(got)
     assert not canary.exists()

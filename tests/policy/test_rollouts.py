@@ -211,7 +211,7 @@ def test_rollouts_that_fail_are_counted_nowhere_and_the_exit_says_so(tmp_path):
     [
         (("--temperature", "0"), "every rollout of a step is the same text"),
         (("--top-p", "0"), "above 0 and at most 1"),
-        (("--max-tokens", "4000"), "nothing is left for the prompt"),
+        (("--max-tokens", "4000"), "no prompt has room"),
         (("--engine", "transfomers"), "transformers"),
     ],
 )
