@@ -104,6 +104,8 @@ def load_pool(source: str, *, aggregate: str = OWN, data: Path | None = None, se
         held = view.result
         name = f"{held.model.name} on {held.suite.name}"
         pool = from_judgements(name, view.judgements, aggregate=aggregate, complete=held.complete)
+        if far := next((row.id for row in pool.rows for value in row.rewards if abs(value) > _MOST), None):
+            raise UsageError(f"{source}: example {far!r} has a reward beyond {_MOST:g}, of which no sum can be made")
         return replace(pool, result=held.id)
     if path.is_file():
         return read_pool(path)

@@ -83,6 +83,9 @@ def test_numbers_at_their_ends_compare_and_do_not_overflow(tmp_path):
         shown = rmeval(*(str(one).format(path) for one in command))
         assert shown.code == 0, shown.stderr
         assert "nan" not in shown.stdout.lower().split()
+    pool = rmeval("probe", "best-of-n", path, "-o", tmp_path / "figures")
+    assert (pool.code, pool.stdout) == (2, "")
+    assert "example 'p0' has a reward beyond 1e+100" in pool.stderr
     for bad in ("1e999", "Infinity", "-Infinity", "NaN"):
         written(replay, [f'{{"id": "p0", "scores": [{bad}, 0]}}'])
         refused = run(data, model=f"replay:{replay}")
