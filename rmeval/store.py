@@ -31,6 +31,20 @@ SCHEMA = 1
 _MAGIC = b"SQLite format 3\0"
 _FRACTIONS = b"\x40\x20\x20"
 """What stands at bytes 21 to 23 of every SQLite file, also where the start was overwritten."""
+_MOUNTS = Path("/proc/mounts")
+_NETWORK = (
+    "nfs",
+    "cifs",
+    "smb",
+    "fuse.sshfs",
+    "lustre",
+    "gpfs",
+    "beegfs",
+    "ceph",
+    "glusterfs",
+    "fuse.glusterfs",
+    "afs",
+)
 _PAGE = 4096
 """Bytes of a page; the first one holds the header and what tables there are."""
 _DAMAGE = ("not a database", "malformed", "unsupported file format")
@@ -105,6 +119,9 @@ class Store:
                     raise _damaged(path, "the file has lost its header")
                 if start and start[:16] != _MAGIC:
                     raise UsageError(f"{path}: not a reply store. Move it away, or name another with --store")
+            if kind := _network(path):
+                note(f"{path}: lies on a network file system ({kind}), where SQLite's log may lose what it committed. "
+                     "Name a place on a disk of this machine with --store, or as RMEVAL_HOME")  # fmt: skip
             self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
             _to_wal(self._db)
             self._db.execute("PRAGMA synchronous=NORMAL")
@@ -240,6 +257,18 @@ def _flat(name: str, value: JSON) -> Iterator[tuple[str, JSON]]:
             yield from _flat(f"{name}.{key}".lstrip("."), inner)
     else:
         yield name, value
+
+
+def _network(path: Path) -> str:
+    """The kind of network file system that a path lies on; empty for others, and where the system does not say."""
+    found = ("", "")
+    with contextlib.suppress(OSError):
+        for line in _MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines():
+            _, at, kind, *_ = (*line.split(" "), "", "", "")
+            at = at.replace("\\040", " ")
+            if len(at) >= len(found[0]) and path.resolve().is_relative_to(at):
+                found = at, kind
+    return found[1] if found[1].startswith(_NETWORK) else ""
 
 
 def _to_wal(db: sqlite3.Connection) -> None:

@@ -272,6 +272,18 @@ def test_a_store_without_its_header_is_copied_and_never_made_anew(tmp_path, dama
 
 
 @pytest.mark.fault("F26")
+def test_a_store_on_a_network_file_system_is_said_aloud(tmp_path, monkeypatch, capsys):
+    (tmp_path / "far away").mkdir()
+    mounts = f"/dev/sda / ext4 rw 0 0\nhost:/x {tmp_path}/far\\040away nfs4 rw 0 0\n"
+    (tmp_path / "mounts").write_text(mounts)
+    monkeypatch.setattr("rmeval.store._MOUNTS", tmp_path / "mounts")
+    with Store(tmp_path / "near" / "s.sqlite"):
+        assert capsys.readouterr().err == ""
+    with Store(tmp_path / "far away" / "deep" / "s.sqlite"):
+        assert "far away/deep/s.sqlite: lies on a network file system (nfs4)" in capsys.readouterr().err
+
+
+@pytest.mark.fault("F26")
 def test_a_file_that_is_no_store_is_refused_and_not_copied(tmp_path):
     path = own_rows.pairs(tmp_path / "mine.jsonl", 4)
     with pytest.raises(UsageError, match="not a reply store"):
