@@ -18,7 +18,7 @@ import shutil
 import socket
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rmeval.errors import ResourceError, UsageError
@@ -155,6 +155,25 @@ def refuse_what_is_read(out: Path, *read: Path) -> None:
     for path in read:
         if out.exists() and path.exists() and out.samefile(path):
             raise UsageError(f"{out}: is the file that is read; write to another one")
+
+
+def refuse_damaged(weights: Iterable[Path], *, quantised: bool) -> None:
+    """Raise `UsageError` with the name of a safetensors file that cannot be read, or that holds whole numbers.
+
+    Whole numbers are weights of a quantised checkpoint alone; else the header names a dtype that the bytes are not of,
+    and what would be read is neither refused by anything nor meant by anybody.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    for path in weights:
+        try:
+            with safe_open(path, framework="pt") as held:
+                stored = {name: held.get_slice(name).get_dtype() for name in held.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as fault:
+            raise UsageError(f"{path}: damaged, or no safetensors file: {fault}") from None
+        for name, of in stored.items():
+            if not quantised and name.endswith(".weight") and of.startswith(("I", "U", "BOOL")):
+                raise UsageError(f"{path}: {name} is stored as {of}, and weights are no whole numbers: damaged?")
 
 
 def is_readable(path: Path) -> bool:

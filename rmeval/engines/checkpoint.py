@@ -19,6 +19,7 @@ from rmeval import strict_json
 from rmeval.engines.layers import ARCHITECTURES, Layers, build, llama_config, missing
 from rmeval.errors import UsageError
 from rmeval.progress import note
+from rmeval.whole_files import refuse_damaged
 
 Form: TypeAlias = Literal["sequence", "token", "layers", "causal"]
 """How the weights are loaded and read, see `rmeval.engines.reading`."""
@@ -245,23 +246,14 @@ class Checkpoint:
         return [path for folder in folders for path in sorted(folder.glob("*.safetensors")) if path.is_file()]
 
     def _refuse_damaged(self) -> None:
-        """Raise `UsageError` with the name of a file of weights that cannot be read, or that holds whole numbers.
+        """Raise `UsageError` with the name of a file of weights that cannot be read, or that holds whole numbers."""
+        refuse_damaged(self._weights(), quantised=getattr(self.config, "quantization_config", None) is not None)
 
-        Whole numbers are weights only of a quantised checkpoint, whose config says so; else the header names a dtype
-        that the bytes are not of, and what would be read is neither refused by anything nor meant by anybody.
-        """
-        from safetensors import SafetensorError, safe_open
-
-        for path in self._weights():
-            try:
-                with safe_open(path, framework="pt") as held:
-                    stored = {name: held.get_slice(name).get_dtype() for name in held.keys()}  # noqa: SIM118
-            except (OSError, SafetensorError) as fault:
-                raise UsageError(f"{path}: damaged, or no safetensors file: {fault}") from None
-            for name, of in stored.items():
-                whole = name.endswith(".weight") and of.startswith(("I", "U", "BOOL"))
-                if whole and getattr(self.config, "quantization_config", None) is None:
-                    raise UsageError(f"{path}: {name} is stored as {of}, and weights are no whole numbers: damaged?")
+    @cached_property
+    def vocabulary(self) -> int:
+        """Rows of the table of tokens; 10**9 where that is not known."""
+        table = self._skeleton.get_input_embeddings() if self._skeleton is not None else None
+        return int(getattr(table, "num_embeddings", 10**9))
 
     def _refuse_overstated(self) -> None:
         """Raise `UsageError` where the config speaks of far more weights than the files can hold.

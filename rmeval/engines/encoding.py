@@ -22,8 +22,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from rmeval.chat_templates import PLAIN, PLAIN_AHEAD, Rendering
 from rmeval.engines import hygiene
-from rmeval.engines.templates import PLAIN, PLAIN_AHEAD, Rendering
 from rmeval.errors import UsageError
 from rmeval.types import Chat, Mark, Message, Piece, Request, Special, Text, TextFacts, Turn
 

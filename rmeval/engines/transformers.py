@@ -238,6 +238,12 @@ class TransformersEngine:
             if encoded is None:
                 settled[i] = Reply(reason="template_refused")
                 continue
+            if max(encoded.ids, default=0) >= self.checkpoint.vocabulary:
+                token = self.tokenizer.convert_ids_to_tokens(max(encoded.ids))
+                raise UsageError(
+                    f"{self.checkpoint.name}: its tokenizer writes {token!r} as {max(encoded.ids)}, and its weights "
+                    f"know {self.checkpoint.vocabulary} tokens: they do not belong together"
+                )
             over = len(encoded.ids) > self._room(requests[i])
             if over and requests[i].at == "next" and self.truncation == "right":
                 raise UsageError("engine.truncation=right would cut off the place where the model goes on: take left")

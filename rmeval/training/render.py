@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rmeval.chat_templates import Rendering
 from rmeval.engines.hygiene import Marks
-from rmeval.engines.templates import Rendering
 from rmeval.errors import UsageError
 from rmeval.training.schemas import Turns
 

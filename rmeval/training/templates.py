@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rmeval.engines import templates
+from rmeval import chat_templates as templates
 from rmeval.errors import UsageError, near_miss
 
 _TURNS = """\

@@ -216,6 +216,22 @@ def test_weights_whose_dtype_is_not_theirs_are_refused(checkpoint, pairs):
 
 
 @pytest.mark.fault("F6")
+def test_tokens_that_the_weights_do_not_know_are_refused_where_a_text_has_them(checkpoint, tmp_path):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    known = len(tokenizer)
+    tokenizer.add_tokens(["zebra"])
+    tokenizer.save_pretrained(checkpoint)
+    for answer, code in (("horse", 0), ("zebra", 2)):
+        data = tmp_path / f"{answer}.jsonl"
+        data.write_text(json.dumps({"prompt": "what ?", "chosen": answer, "rejected": "bad"}))
+        got = run(checkpoint, data)
+        assert got.code == code, got.stderr
+    assert f"its tokenizer writes 'zebra' as {known}, and its weights know {known} tokens" in got.stderr
+
+
+@pytest.mark.fault("F6")
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer_config.json", "vocab.txt"])
 def test_a_folder_or_a_link_to_nothing_in_place_of_a_file_is_one_message(checkpoint, pairs, name):
     (checkpoint / name).unlink(missing_ok=True)
@@ -285,7 +301,7 @@ ENDLESS = [
 @pytest.mark.fault("F7")
 @pytest.mark.parametrize("endless", ENDLESS[:2])
 def test_templates_that_do_not_end_are_ended(checkpoint, pairs, endless, monkeypatch):
-    from rmeval.engines import templates
+    from rmeval import chat_templates as templates
 
     monkeypatch.setattr(templates, "SECONDS", 0.2)
     with_template(checkpoint, endless + tiny.CHATML)
@@ -306,7 +322,7 @@ def in_a_thread(work):
 def test_templates_that_do_not_end_are_ended_in_any_thread(checkpoint, monkeypatch, capsys, endless):
     from transformers import AutoTokenizer
 
-    from rmeval.engines import templates
+    from rmeval import chat_templates as templates
 
     with_template(checkpoint, endless + tiny.CHATML)
     monkeypatch.setattr(templates, "SECONDS", 0.2)
@@ -324,7 +340,7 @@ def test_templates_that_do_not_end_are_ended_in_any_thread(checkpoint, monkeypat
 def test_threads_render_at_once_and_only_the_late_one_is_ended(checkpoint):
     from transformers import AutoTokenizer
 
-    from rmeval.engines import templates
+    from rmeval import chat_templates as templates
 
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]

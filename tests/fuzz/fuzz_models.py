@@ -17,7 +17,7 @@ import fuzz_mutations as mutations
 from fuzz_driving import REFUSED, Target, attempt
 from fuzz_files import folder, written
 
-from rmeval.engines import templates
+from rmeval import chat_templates as templates
 from rmeval.engines.checkpoint import Checkpoint
 from rmeval.engines.layers import Files
 from rmeval.engines.texts import stated_ends

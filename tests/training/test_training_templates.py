@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from jinja2.exceptions import TemplateError
 
-from rmeval.engines import templates
+from rmeval import chat_templates as templates
 from rmeval.errors import UsageError
 from rmeval.training.harmony import HarmonyMessage, final_text, is_harmony, parse, render
 from rmeval.training.masks import byte_tokenizer
