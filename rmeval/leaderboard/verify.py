@@ -237,6 +237,9 @@ def _about_labels(view: ResultView, suite: Suite) -> tuple[list[Fault], list[str
     if wrong or strange:
         said = [*wrong[:5], *(f"{subset}: not of this suite" for subset in strange[:5])]
         return [Fault("ids", f"samples per subset differ from the card: {'; '.join(said)}")], []
+    named = {name for row in rows for name in row.slices if name.partition(": ")[0] not in suite.card.slices}
+    if named:  # each becomes a figure of its own on the entry's page
+        return [Fault("labels", f"slices that the suite does not have: {', '.join(sorted(named)[:5])[:200]}")], []
     steps = {row.id: [list(grades) for grades in row.step_grades] for row in rows if row.step_grades}
     digest = labels_digest(((row.id, row.subset, row.cluster, row.grades) for row in rows), steps)
     stated = held.suite.data.labels_sha256

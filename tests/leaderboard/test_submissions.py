@@ -241,8 +241,9 @@ def test_a_claim_that_nobody_can_compute_is_no_claim(result):
         (lambda lines: [{**lines[0], "grades": lines[0]["grades"][::-1]}, *lines[1:]], "labels"),
         (lambda lines: [{**lines[0], "scores": lines[0]["scores"][:-1]}, *lines[1:]], "unreadable"),
         (lambda lines: [{**lines[0], "subset": "elsewhere"}, *lines[1:]], "ids"),
+        (lambda lines: [{**lines[0], "slices": ["the hard ones"]}, *lines[1:]], "labels"),
     ],
-    ids=["missing", "extra", "twice", "grades", "count", "subset"],
+    ids=["missing", "extra", "twice", "grades", "count", "subset", "slices"],
 )
 @pytest.mark.fault("F50")
 def test_f50_samples_that_are_not_the_suites_are_rejected(result, rows, code):
