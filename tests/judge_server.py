@@ -38,6 +38,8 @@ class Says:
     """The model that is said to have answered; empty for the one asked for."""
     fields: Mapping[str, Any] = field(default_factory=dict)
     """More fields of the answer."""
+    after: float = 0.0
+    """Seconds that this one takes."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
                 case str():
                     self._send(200, "application/json", json.dumps(completion(Says(answer), body)), {})
                 case Says():
+                    self.server.judge.closing.wait(answer.after)
                     self._send(200, "application/json", json.dumps(completion(answer, body)), {})
                 case Status(status, error, headers):
                     text = error if isinstance(error, str) else json.dumps({"error": dict(error)})

@@ -197,6 +197,18 @@ def test_what_came_before_the_end_is_handed_over_before_the_end():
     assert sorted(got) == [(i, "ok") for i in range(20)]
 
 
+def test_calls_under_way_are_heard_out_when_the_run_must_stop():
+    def script(body):
+        return Status(403) if body["messages"][-1]["content"] == "pair 3" else Says("paid for", after=0.3)
+
+    got = []
+    with JudgeServer(script) as server, pytest.raises(CheckFailed, match="403"):  # noqa: PT012
+        for i, reply in engine(server, concurrency=4).stream(many(40)):
+            got.append((i, reply.text))
+    assert sorted(got) == [(i, "paid for") for i in range(3)]
+    assert len(server.calls) == 4
+
+
 def test_a_setting_that_the_model_refuses_stops_the_run():
     refusal = Status(400, {"param": "temperature", "message": "Unsupported value: 0.0"})
     with JudgeServer(refusal) as server, pytest.raises(CheckFailed, match="engine.omit"):

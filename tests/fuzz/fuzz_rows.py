@@ -112,7 +112,7 @@ def _examples(name: str, made: list[Row]) -> Any:
     suite, layout = _suite(name), _layout(name)
     there = _gathered(list(_prepared(made, layout, "rows.jsonl", {})), layout)
     found, notes = _all(_reader(suite.card.reader)(there, suite.card, layout, 0))
-    return suite._checked(found, "file", layout.name, None, notes)
+    return suite._checked(found, "file", layout, None, notes)
 
 
 def _file_case(draw: random.Random) -> str:

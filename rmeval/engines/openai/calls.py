@@ -172,25 +172,28 @@ class _Calls(Generic[Item, Got]):
         self._paused_until = 0.0
         self._draws = random.Random(0)  # noqa: S311 - spreads calls over time, no secret
         self._breaker = Breaker(transport.give_up)
+        self._stop, self._stopped = "", asyncio.Event()
         self._opened.set()
         async with self.asker.connected(), asyncio.TaskGroup() as group:
-            stop = None
             for i, item in enumerate(self.items):
                 await self._room.acquire()
                 await self._lines.acquire()
-                if stop := self.asker.spent():
+                self._halt(self.asker.spent() or "")
+                if self._stop:
                     break
                 group.create_task(self._settle(i, item))
-        if stop:
-            raise CheckFailed(stop)
+        if self._stop:
+            raise CheckFailed(self._stop)
 
     async def _settle(self, i: int, item: Item) -> None:
         """Ask until there is an answer or no hope of one, and hand it over."""
         loop = asyncio.get_running_loop()
         end, attempt = loop.time() + self.transport.deadline, 0
         while True:
-            while (pause := self._paused_until - loop.time()) > 0:  # noqa: ASYNC110 - others may prolong it
-                await asyncio.sleep(pause)
+            while not self._stop and (pause := self._paused_until - loop.time()) > 0:  # others may prolong it
+                await self._sleep(pause)
+            if self._stop:
+                return
             attempt += 1
             got = await self.asker.ask(item, min(self.transport.timeout, max(end - loop.time(), 0.01)))
             if got is None:
@@ -200,14 +203,27 @@ class _Calls(Generic[Item, Got]):
                 return
             self.asker.faulty(got)
             if got.scope == "run":
-                raise CheckFailed(f"{self.asker.who}: {str(got).rstrip('.')}. {KEPT}")
+                self._halt(f"{self.asker.who}: {str(got).rstrip('.')}. {KEPT}")
+                self._room.release()
+                self._lines.release()
+                return
             wait = self._wait(got, attempt)
             if wait is None or max(loop.time() + wait, self._paused_until) > end:
                 self._hand_over(i, self.asker.failed(item, got, attempt), got)
                 return
             if got.shared:
                 self._paused_until = max(self._paused_until, loop.time() + (got.after or wait))
-            await asyncio.sleep(wait)
+            await self._sleep(wait)
+
+    def _halt(self, why: str) -> None:
+        """No call begins any more; those under way are heard out, for they may have cost something."""
+        self._stop = self._stop or why
+        if self._stop:
+            self._stopped.set()
+
+    async def _sleep(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopped.wait(), seconds)
 
     def _wait(self, fault: Fault, attempt: int) -> float | None:
         """Seconds until it is asked again; None to give up."""
