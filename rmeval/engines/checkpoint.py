@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -252,7 +253,9 @@ class Checkpoint:
     @cached_property
     def vocabulary(self) -> int:
         """Rows of the table of tokens; 10**9 where that is not known."""
-        table = self._skeleton.get_input_embeddings() if self._skeleton is not None else None
+        table = None
+        with suppress(AttributeError, NotImplementedError):  # no class for its form; CANINE, whose characters are hashed
+            table = self._skeleton.get_input_embeddings()
         return int(getattr(table, "num_embeddings", 10**9))
 
     def _refuse_overstated(self) -> None:

@@ -138,3 +138,13 @@ def test_identity_follows_weights_template_and_config(tiny_reward_model, tmp_pat
     weights["score.weight"] = weights["score.weight"] + torch.tensor(1e-3)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     assert Checkpoint(str(folder)).identity != before
+
+
+def test_a_class_without_a_table_of_tokens_knows_any(tmp_path, tiny_reward_model):
+    from transformers import CanineConfig
+
+    config = CanineConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    config.architectures = ["CanineForSequenceClassification"]
+    config.save_pretrained(tmp_path)
+    assert Checkpoint(str(tmp_path)).vocabulary == 10**9
+    assert Checkpoint(str(tiny_reward_model)).vocabulary < 10**9
