@@ -254,7 +254,7 @@ class Checkpoint:
     def vocabulary(self) -> int:
         """Rows of the table of tokens; 10**9 where that is not known."""
         table = None
-        with suppress(AttributeError, NotImplementedError):  # no class for its form; CANINE, whose characters are hashed
+        with suppress(AttributeError, NotImplementedError):  # no class for its form; CANINE hashes characters
             table = self._skeleton.get_input_embeddings()
         return int(getattr(table, "num_embeddings", 10**9))
 
