@@ -21,7 +21,7 @@ from rmeval.scorers.judge import JudgeCard, judge_scorer
 from rmeval.suites import suite_from_card
 from rmeval.training.config import read_config
 
-SMALL = 2000
+SMALL = 2200
 """Bytes of the largest card that cases are made of: a larger one is no other card."""
 
 WORDS = (
