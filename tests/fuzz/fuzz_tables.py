@@ -6,8 +6,8 @@ import csv
 import gzip
 import io
 import json
-import re
 import random
+import re
 import zlib
 from collections.abc import Sequence
 from functools import cache, partial
