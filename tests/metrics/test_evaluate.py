@@ -301,6 +301,20 @@ def test_a_rule_from_elsewhere_gets_intervals_sections_and_nulls(monkeypatch):
     assert find(found, "null:constant").value == 0
 
 
+def test_a_section_whose_rule_knows_no_ties_leaves_no_tie_rate(monkeypatch):
+    def half(judgements, options):
+        credit.read_options("half", options, {})
+        rows = tuple(credit.Credit(j.id, j.cluster, j.subset, "half", 0.5) for j in judgements)
+        return credit.Credits(rows, credit.Linear({"half": 1.0}), "half each")
+
+    known = plugins.METRICS.get
+    monkeypatch.setattr(plugins.METRICS, "get", lambda name: half if name == "half" else known(name))
+    rows = [*pairs("a", [1, "tie"]), *pairs("b", [1, 0])]
+    mixed = MetricPlan("accuracy", "sections", (Section("A", ("a",), LOSE), Section("B", ("b",), RuleSpec("half"))))
+    assert not [m for m in evaluate(rows, mixed, replicates=20) if m.name == "tie_rate"]
+    assert find(evaluate(rows, sections("a", "b"), replicates=20), "tie_rate").value == 0.25
+
+
 def test_credits_that_no_interval_could_be_true_of_are_refused(monkeypatch):
     def wild(judgements, options):
         rows = tuple(credit.Credit(j.id, j.cluster, j.subset, "size", 3.0) for j in judgements)
