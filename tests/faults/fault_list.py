@@ -32,7 +32,7 @@ GROUPS = {
 _ALL = """
 F1 | a checkpoint with pickled weights alone | refused with exit 2, which names safetensors; the pickle is never read | a pickle that would write a file
 F2 | pickles beside good safetensors | the safetensors are used; the pickles are never read | `.bin`, `.pt`, `.pkl`, `.ckpt` that would write a file
-F3 | a checkpoint that brings its own Python code | refused, with or without a revision: no option runs code from a checkpoint | `auto_map` and a module that would write a file
+F3 | a checkpoint that brings its own Python code | refused, with or without a revision: no option runs code from a checkpoint; where transformers has the class itself, that one is read and the result says so | `auto_map` and a module that would write a file
 F4 | Python files in a suite's folder | never imported, on no path through the suite; a note says that they were ignored | `__init__.py`, `suite.py`, `conftest.py` and more that would write a file
 F5 | a card with a YAML object that runs a command | cards are TOML, and YAML is refused; a data set's YAML card on the hub is read by the safe loader | `!!python/object/apply:os.system`
 F6 | safetensors with a header length of 2^63, cut short, or of another dtype than stated | one line with the file's name, exit 2, no traceback, under 200 MB above what the process had | files written byte by byte; peak memory read from the kernel
@@ -43,7 +43,7 @@ F10 | infinite scores, minus zero, margins of 1e308 | infinity is no score; the 
 F11 | malformed rows | each named with its line, the first twenty at once, exit 2; harmless oddities are read; `--skip-bad-rows` goes on without them, counts them, marks the data's digest and calls the result incomplete | files with one fault per row
 F12 | data altered after they were pinned | refused: the digest of ids, prompts and labels, or of all texts, is not the one pinned in the card | one byte of a file changed
 F13 | an empty suite, one row, a subset without rows | an error that says so; an interval that is not estimable; an undefined aggregate that is never 0 and never NaN in the JSON | data files of that size
-F14 | responses that are empty, blank, of one token, or of 100,000 | scored, or missing with the flag `truncated`, as the limit says; never a crash | texts of that length through real weights
+F14 | responses that are empty, blank, of one token, or of 100,000 | scored, or missing with the flag `truncated`, as the limit says; examples with an empty response or a text over the limit are listed; never a crash | texts of that length through real weights
 F15 | a text of the limit less one, the limit, and one more | flags 0, 0, 1; where nothing may be cut, the third fails alone | texts counted in tokens
 F16 | a pad token that is the eos token, and eos inside a prompt | the score of a batch is the score of the text alone | a checkpoint whose pad is its eos
 F17 | padding on the other side, a neighbour ten times as long | no score moves by more than 1e-4, no decision changes | two copies of a checkpoint, and one very long text
@@ -51,10 +51,10 @@ F18 | batches of 1, 2, 7 and 32, and rows shuffled | the same decisions; no scor
 F19 | SIGKILL at any moment of a run, a judging or a training | the same command does at most one batch, `concurrency` calls or `save_steps` steps again and ends with the same bytes as an undisturbed run | twenty processes of each killed at seeded moments
 F20 | SIGINT or SIGTERM in the middle of a batch, a training, a write | exit 130 and the command that resumes; the store is sound and nothing is there by half; a second signal ends it at once | signals to a process at work, and to one that hangs in its clean-up
 F21 | killed between writing a file and renaming it | the old file is whole; what was half written is gone after the next start | SIGKILL at the rename
-F22 | a full disk, under every command that writes | exit 4, what was committed is there, nothing by half, and the same command ends its work once there is room | a limit on file size, a limit on database pages, ENOSPC at the flush
+F22 | a full disk, under every command that writes | exit 4 before anything is scored where 16 MiB are lacking, else what was committed is there, nothing by half, and the same command ends its work once there is room | a limit on file size, a limit on database pages, ENOSPC at the flush
 F23 | a results folder that is read-only, a file, or gone | exit 2 with the path before anything is scored; one that goes in the middle is made again | a file, a place without permission, a folder removed while scoring
 F24 | two processes at one run, one training or one board; many at one store | the second exits 5; of many none meets a lock and no row is lost | processes at once
-F25 | a lock of a process that is gone, alive, or on another host | taken over with a note; refused; refused | lock files with such contents
+F25 | a lock of a process that is gone, alive, or on another host | taken over with a note, also where another process has its number now; refused; refused | lock files with such contents
 F26 | a store with a damaged header, a torn log, an older or newer schema | refused with its path and what to do, copied beside itself, left as it is, never made anew; of a torn log what was committed whole is read; an older one is brought up to date, a newer one refused | bytes written over real files
 F27 | the same run with another limit, template, suite or judge; with another batch size | new keys, nothing mixed, and each field that changed since the model's last run on the suite is printed with both values; stored replies are used | two runs on one store
 F28 | out of memory on the accelerator at 16 and 8 rows; at one row; in the process itself | ends at 4 with the same scores, and says so; the one that does not fit fails alone; exit 4, nothing by half | the error raised by batch size, and where files are made
