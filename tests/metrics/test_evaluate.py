@@ -315,6 +315,26 @@ def test_a_section_whose_rule_knows_no_ties_leaves_no_tie_rate(monkeypatch):
     assert find(evaluate(rows, sections("a", "b"), replicates=20), "tie_rate").value == 0.25
 
 
+def test_parts_of_a_number_are_reported_where_all_sections_have_them_by_section_and_by_subset(monkeypatch):
+    def parts(judgements, options):
+        names = ("easy", "hard") if options["both"] else ("hard", "other")
+        rows = [credit.Credit(j.id, j.cluster, j.subset, n, float(n == "hard")) for j in judgements for n in names]
+        return credit.Credits(tuple(rows), credit.Linear(dict.fromkeys(names, 0.5)), "half of each")
+
+    monkeypatch.setattr(plugins.METRICS, "get", lambda _: parts)
+    first, second = (Section(n, (n.lower(),), RuleSpec("parts", {"both": n == "A"})) for n in "AB")
+    rows = [*pairs("a", [1, 0]), *pairs("b", [1, 0])]
+    found = evaluate(rows, MetricPlan("mean", "sections", (first, second)), replicates=20)
+    said = {(m.name, m.subset): m.value for m in found if m.note.startswith("part of")}
+    ofa, ofb = {"easy": 0, "hard": 1}, {"hard": 1, "other": 0}
+    assert said == {("hard", None): 1} | {
+        (n, s): v for s, of in zip("ABab", (ofa, ofb) * 2, strict=True) for n, v in of.items()
+    }
+    assert found[0].note.startswith("unweighted mean of A, B")
+    alone = evaluate(rows[:2], MetricPlan("mean", "sections", (first,)), replicates=20)
+    assert alone[0].note.startswith("half of each")
+
+
 def test_credits_that_no_interval_could_be_true_of_are_refused(monkeypatch):
     def wild(judgements, options):
         rows = tuple(credit.Credit(j.id, j.cluster, j.subset, "size", 3.0) for j in judgements)
