@@ -216,19 +216,20 @@ def package(tmp_path, monkeypatch):
     site = tmp_path / "site"
     (site / "toy").mkdir(parents=True)
     (site / "toy/card.toml").write_text(CARD.replace("{more}", ""))
-    (site / "acme_rm.py").write_text(PLUGIN)
+    (site / "acme_replies.py").write_text(PLUGIN)
     info = site / "acme_rm-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-rm\nVersion: 1.0\n")
-    points = ["acme/refunds = acme_rm:refunds", "toy = acme_rm:folder", "seven = acme_rm:number"]
+    points = ["acme/refunds = acme_replies:refunds", "toy = acme_replies:folder", "seven = acme_replies:number"]
     (info / "entry_points.txt").write_text("[rmeval.suites]\n" + "\n".join(points) + "\n")
     monkeypatch.syspath_prepend(str(site))
-    return tmp_path
+    yield tmp_path
+    sys.modules.pop("acme_replies", None)  # each test imports its own
 
 
 def test_entry_points_give_code_suites_and_card_folders(package):
     assert {"acme/refunds", "toy"} <= set(suite_names())
-    assert "acme_rm" not in sys.modules, "listing imports no plugin"
+    assert "acme_replies" not in sys.modules, "listing imports no plugin"
     made = load_suite("acme/refunds")
     assert (made.card.version, made.card.summary, made.card.licence) == (
         3,
@@ -243,13 +244,11 @@ def test_entry_points_give_code_suites_and_card_folders(package):
     assert (one.id, one.subset, one.labels.grades, len(one.cluster)) == ("t1", "de", (1.0, 0.0), 16)
     write_rows(package, ROWS)
     assert load_suite("toy").load(package / "rows.jsonl").complete
-    sys.modules.pop("acme_rm")
 
 
 def test_an_entry_point_of_another_kind_is_refused(package):
     with pytest.raises(UsageError, match="'seven' from package acme-rm 1.0 is a int"):
         load_suite("seven")
-    sys.modules.pop("acme_rm")
 
 
 def test_two_suites_of_one_name_are_a_collision(package, folder):
