@@ -49,6 +49,10 @@ RECORDED = ("replay", "ensemble", "published")
 """Kinds of models that are recordings: whoever runs one again needs what was recorded."""
 FOLLOWS_LENGTH = 0.95
 SATURATED = 0.5
+MOSTLY = 0.9
+"""Share of the examples from which on something is said of them all."""
+FEW = 10
+"""Fewer examples say nothing of a distribution, and scores of fewer values have few margins in all honesty."""
 _PINNED = re.compile(r"[0-9a-f]{40}|(sha256:)?[0-9a-f]{64}")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
@@ -346,7 +350,66 @@ def screens(rows: Sequence[Judgement]) -> list[str]:
     at_ends = sum(min(value, 1 - value) < 1e-6 for value in everything) / len(everything)
     if unit and at_ends > SATURATED:
         found.append(f"saturated: {at_ends:.0%} of the scores lie within 1e-6 of 0 or 1")
+    return [*found, *_odd_margins(graded), *_above_ceiling(whole), *_telling_ids(rows)]
+
+
+Scored = tuple[Judgement, tuple[float, ...]]
+
+
+def _odd_margins(graded: Sequence[Scored]) -> list[str]:
+    """Scores that most likely were made from the grades: they are them, or lie one distance apart."""
+    found = []
+    own = [row for row, _ in graded if row.scores]  # a judge's verdicts are as few as the grades
+    same = sum(tuple(row.scores) == tuple(row.grades) for row in own)
+    wrong = any(not _echoes(row.grades, row.scores) for row in own)  # else it is called a gold echo already
+    if wrong and len(own) >= FEW and same >= MOSTLY * len(own):
+        found.append(f"near gold echo: in {same / len(own):.0%} of the examples the scores are the grades themselves")
+    if len({value for _, values in graded for value in values}) > FEW < len(graded):
+        # a gap of 1e308 scores is no number
+        gaps = Counter(float(f"{abs(max(values) / 2 - min(values) / 2) * 2:.9g}") for _, values in graded)
+        [(gap, times)] = gaps.most_common(1)
+        if times >= MOSTLY * len(graded):
+            share = times / len(graded)
+            found.append(f"degenerate margins: best and worst lie {gap:g} apart in {share:.0%} of the examples")
     return found
+
+
+def _above_ceiling(whole: Sequence[Scored]) -> list[str]:
+    """Agreement with annotators beyond what any choice can reach that was made without their votes.
+
+    With votes v of +1, 0 (tie) and -1, a choice agrees by E|E v| at most, which is at most the root of E(E v)^2; the
+    mean product of two different votes estimates that without bias. Beyond three standard errors it is said.
+    """
+    voted = [(row.votes, values) for row, values in whole if len(row.votes) > 1 and len(values) == 2]
+    if len(voted) < FEW:
+        return []
+    votes = [[(1, -1, 0)[vote] for vote in said] for said, _ in voted]
+    agrees = np.array([np.sign(a - b) * np.mean(v) for v, (_, (a, b)) in zip(votes, voted, strict=True)])
+    products = np.array([(sum(v) ** 2 - sum(x * x for x in v)) / (len(v) * (len(v) - 1)) for v in votes])
+    most = math.sqrt(max(products.mean(), 0.0))
+    # the product's own error, through the root; at a root near 0 it is as good as the root of the error
+    errors = agrees.var(), products.var() / max(4 * most * most, products.std() / math.sqrt(len(voted)), 1e-12)
+    if agrees.mean() <= most + 3 * math.sqrt(sum(errors) / len(voted)):
+        return []
+    said = (f"{(1 + share) / 2:.1%}" for share in (agrees.mean(), most))
+    return [f"above the noise ceiling: agrees with the suite's annotators in {' where '.join(said)} can be reached"]
+
+
+def _telling_ids(rows: Sequence[Judgement]) -> list[str]:
+    """Ids from which a label can be read: a scorer is shown them."""
+    labels = [float(np.argmax(row.grades)) if len(row.grades) > 1 else row.grades[0] for row in rows if row.grades]
+    ids = [row.id for row in rows if row.grades]
+    if len(ids) < FEW or len(set(labels)) < 2:
+        return []
+    words: dict[str, set[float]] = {}
+    for name, label in zip(ids, labels, strict=True):
+        words.setdefault(re.sub(r"\d+", "#", name), set()).add(label)
+    numbers = [float((re.findall(r"\d{1,15}", name) or ["nan"])[-1]) for name in ids]
+    rho = 0.0 if any(map(math.isnan, numbers)) else _spearman(numbers, labels)
+    if abs(rho) >= FOLLOWS_LENGTH:
+        return [f"ids tell the label: rank correlation {rho:.3f} with the last number of an id"]
+    told = len(words) * FEW <= len(ids) and all(len(found) == 1 for found in words.values())
+    return ["ids tell the label: whatever stands in them beside numbers has one label"] if told else []
 
 
 def _echoes(grades: Sequence[float], values: Sequence[float]) -> bool:
