@@ -86,6 +86,7 @@ def _scored(example: Example, scores: tuple[Score, ...]) -> Judgement:
         reasons=tuple(s.why for s in scores) if any(s.why for s in scores) else (),
         n_tokens=tuple(s.n_tokens for s in scores) if any(s.n_tokens for s in scores) else (),
         truncated=tuple(s.truncated for s in scores) if any(s.truncated for s in scores) else (),
+        marked=tuple(s.marked for s in scores) if any(s.marked for s in scores) else (),
     )
 
 
@@ -95,9 +96,13 @@ def _judged(example: Example, label_free: Sequence[int], scored: Sequence[tuple[
     verdicts: list[Verdict] = []
     ratings: list[list[float]] = [[] for _ in range(k)]
     reasons: list[str | None] = [None] * k
+    cut, marked = [False] * k, [False] * k
     rated = any(score.ratings for _, score in scored)
     for view, score in scored:
         shown = [label_free[place] for place in view.order]
+        for index in shown:
+            cut[index] |= score.truncated
+            marked[index] |= score.marked and not score.verdicts
         for row in score.verdicts:
             indices = tuple(label_free[place] for place in row.order)
             verdicts.append(replace(row, order=indices, vote=view.vote if row.vote == 0 else row.vote))
@@ -114,6 +119,8 @@ def _judged(example: Example, label_free: Sequence[int], scored: Sequence[tuple[
         verdicts=tuple(verdicts),
         ratings=tuple(map(tuple, ratings)) if rated else (),
         reasons=tuple(reasons) if any(reasons) else (),
+        truncated=tuple(cut) if any(cut) else (),
+        marked=tuple(marked) if any(marked) else (),
     )
 
 

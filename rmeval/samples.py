@@ -85,6 +85,8 @@ class SampleRow(Record):
     """Tokens of each text before any truncation."""
     truncated: tuple[bool, ...] = ()
     """Whether each text was longer than the model was allowed to read."""
+    marked: tuple[bool, ...] = ()
+    """Whether what a judge that rates was shown of the candidate could be taken for its own answer."""
     lengths: tuple[Index, ...] = ()
     """Characters of each candidate."""
     markup: tuple[tuple[Index, Index, Index], ...] = ()
@@ -104,7 +106,7 @@ class SampleRow(Record):
     def _is_sound(self) -> SampleRow:
         per_candidate = (
             *("grades", "step_grades", "scores", "step_scores", "step_reasons", "prefix_scores", "ratings"),
-            *("reasons", "lengths", "markup", "models", "answers"),
+            *("reasons", "marked", "lengths", "markup", "models", "answers"),
         )
         counts = {name: len(getattr(self, name)) for name in per_candidate if getattr(self, name)}
         if len(set(counts.values())) > 1:

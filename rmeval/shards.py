@@ -158,10 +158,19 @@ def faults(texts: Sequence[TextFacts]) -> list[str]:
 
 
 def flagged(judgements: Sequence[Judgement]) -> list[str]:
-    """Notes that list the examples with a text over the limit, and those with an empty response."""
+    """Notes that list the examples with a text over the limit, an empty response, or what may mislead a judge."""
+    cut, empty, marked = [], [], []
+    for j in judgements:
+        if any(j.truncated):
+            cut.append(j.id)
+        if 0 in j.lengths:
+            empty.append(j.id)
+        if any(j.marked) or any(verdict.marked for verdict in j.verdicts):
+            marked.append(j.id)
     found = {
-        "truncated: a text is over the limit": [j.id for j in judgements if any(j.truncated)],
-        "empty_completion: a response is empty": [j.id for j in judgements if 0 in j.lengths],
+        "truncated: a text is over the limit": cut,
+        "empty_completion: a response is empty": empty,
+        "marker_in_input: what the judge was shown could be taken for its own answer": marked,
     }
     return [
         f"{what} in {len(ids)} of {len(judgements)} examples: {', '.join(ids[:20])}{', ...' if len(ids) > 20 else ''}"

@@ -312,6 +312,8 @@ class Score:
     """A judge's reading of the candidates shown, their `order` as in the view."""
     ratings: tuple[float, ...] = ()
     """A judge's number for each candidate shown, NaN where it could not be read and `reason` says why."""
+    marked: bool = False
+    """Whether what a judge was shown holds a verdict, a delimiter or a template's field; a verdict says so itself."""
 
     @property
     def why(self) -> str | None:
@@ -383,6 +385,9 @@ class Judgement:
     """Per candidate, why its score is missing (None where it is not)."""
     n_tokens: tuple[int, ...] = ()
     truncated: tuple[bool, ...] = ()
+    marked: tuple[bool, ...] = ()
+    """Per candidate that a judge rated, whether what was shown could be taken for the judge's own answer; empty where
+    none could. Verdicts say so themselves."""
     lengths: tuple[int, ...] = ()
     """Characters of each candidate; empty for score-only examples."""
     markup: tuple[tuple[int, int, int], ...] = ()

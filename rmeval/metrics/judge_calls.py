@@ -49,7 +49,7 @@ def readings(judgements: Sequence[Judgement]) -> list[Reading]:
     """All readings of a judge; empty where the scores are no judge's."""
     if isinstance(judgements, Table) and not judgements.unread.any():
         return []
-    judged = any((j.verdicts or j.ratings) and not j.scores for j in judgements)
+    judged = any(((j.verdicts or j.ratings) and not j.scores) or j.marked for j in judgements)
     refused = any(UNREAD.intersection(filter(None, j.reasons)) for j in judgements)
     return [reading for j in judgements for reading in _of(j)] if judged or refused else []
 
@@ -73,11 +73,12 @@ def _of(j: Judgement) -> list[Reading]:
     lists = j.ratings if j.ratings and not j.scores else tuple((score,) for score in j.scores)
     for candidate, votes in enumerate(lists):
         why = j.reasons[candidate] if candidate < len(j.reasons) else None
+        marked = candidate < len(j.marked) and j.marked[candidate]
         for vote in votes:
             lost = (why or "unparsed") if math.isnan(vote) else None
             if lost not in NEVER_ASKED:
                 said = None if lost else vote
-                found.append(Reading(j.cluster, said, lost, (j.id, (candidate,)), right[candidate]))
+                found.append(Reading(j.cluster, said, lost, (j.id, (candidate,)), right[candidate], marked))
     return found
 
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from rmeval.errors import UsageError
 from rmeval.scorers.judge.card import NEXT_TOKEN, JudgeCard
 from rmeval.scorers.judge.prompts import Markers, Template, conversation, nonce
 from rmeval.scorers.judge.segments import THINKING, Tags
-from rmeval.types import JSON, NAN, Chat, Message, Reply, Request, Sampling, Showing, Special, View
+from rmeval.types import JSON, NAN, Chat, Conversation, Message, Reply, Request, Sampling, Score, Showing, Special, View
 
 
 class Read(Protocol):
@@ -31,7 +32,7 @@ class Read(Protocol):
 Found = TypeVar("Found", bound=Read)
 
 
-class Judge:
+class Judge(ABC):
     """A protocol that can ask; its children say what for."""
 
     name = "judge"
@@ -89,6 +90,24 @@ class Judge:
         """The turns that open the conversation."""
         before = (Message("system", self.system.fill(values)),) if self.system else ()
         return (*before, Message("user", (user or self.user).fill(values)))
+
+    def score(self, view: View) -> Conversation:
+        """What the protocol makes of a view, with two flags: a prompt was cut or too long; it may mislead."""
+        talk, cut = self.discuss(view), False
+        try:
+            requests = next(talk)
+            while True:
+                replies = yield requests
+                # a server that refuses a prompt as too long has cut none, and says so by the reason alone
+                cut = cut or any(reply.truncated or reply.reason == "truncated" for reply in replies)
+                requests = talk.send(replies)
+        except StopIteration as end:
+            found: Score = end.value
+            return replace(found, truncated=cut, marked=self.marked(view))
+
+    @abstractmethod
+    def discuss(self, view: View) -> Conversation:
+        """The protocol's own questions about a view, and what their answers come to."""
 
     def marked(self, view: View) -> bool:
         """Whether what is shown holds what an answer, a delimiter or a template is made of."""

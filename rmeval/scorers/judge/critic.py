@@ -43,7 +43,7 @@ class CriticJudge(WordsJudge):
             'the number of the first wrong paragraph, or "-1" if there is none.'
         )
 
-    def score(self, view: View) -> Conversation:
+    def discuss(self, view: View) -> Conversation:
         """One question, on a suite that asks for steps; `UsageError` on any other."""
         steps = view.candidates[0].steps
         if not view.by_step:

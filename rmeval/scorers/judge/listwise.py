@@ -76,7 +76,7 @@ class BestOfJudge(Together, WordsJudge):
             '"verdict": "..."}}, where verdict is the letter of the best response, "A" to "{last}".'
         )
 
-    def score(self, view: View) -> Conversation:
+    def discuss(self, view: View) -> Conversation:
         """One question."""
         opening = self.messages(self.fields(view))
         found = yield from self.converse(view, opening, lambda reply: self.read(view, reply))
@@ -109,7 +109,7 @@ class ScoresJudge(Together):
             }
         )
 
-    def score(self, view: View) -> Conversation:
+    def discuss(self, view: View) -> Conversation:
         """One question. A response that gets no number is missing, the others are not."""
         found = yield from self.converse(view, self.messages(self.fields(view)), lambda reply: self.read(view, reply))
         return Score(ratings=found.values, reason=found.reason)

@@ -87,7 +87,7 @@ class PairJudge(WordsJudge):
         if card.synthesise:
             self.again = self.template("synthesise", card.synthesise, needed, needed)
 
-    def score(self, view: View) -> Conversation:
+    def discuss(self, view: View) -> Conversation:
         """One question, with a further turn or a second question where the protocol has them."""
         a, b = (candidate.text for candidate in view.candidates)
         values = self.values(view)
@@ -116,7 +116,7 @@ class NextTokenPairJudge(Judge):
     arity: Arity = "two"
     needed = ("prompt", "a", "b")
 
-    def score(self, view: View) -> Conversation:
+    def discuss(self, view: View) -> Conversation:
         """One question; the masses on both sides stand in the verdict, whatever they come to."""
         a, b = (candidate.text for candidate in view.candidates)
         [reply] = yield [self.next_token(view, self.messages({**self.values(view), "a": a, "b": b}))]

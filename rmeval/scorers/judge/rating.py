@@ -59,7 +59,7 @@ class RatingJudge(Judge):
             }
         )
 
-    def score(self, view: View) -> Conversation:
+    def discuss(self, view: View) -> Conversation:
         """One question, with a further turn where the protocol has it."""
         fields = {**self.values(view), "response": view.candidates[0].text}
         found = yield from self.converse(view, self.messages(fields), self.read)
@@ -82,7 +82,7 @@ class NextTokenRatingJudge(Judge):
     arity: Arity = "one"
     needed = ("prompt", "response")
 
-    def score(self, view: View) -> Conversation:
+    def discuss(self, view: View) -> Conversation:
         """One question. Ratings that a server did not list count nothing: they are the least likely ones."""
         fields = {**self.values(view), "response": view.candidates[0].text}
         [reply] = yield [self.next_token(view, self.messages(fields))]

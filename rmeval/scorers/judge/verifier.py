@@ -17,12 +17,12 @@ class VerifierJudge(Judge):
     arity: Arity = "one"
     needed = ("prompt", "response")
 
-    def score(self, view: View) -> Conversation:
+    def discuss(self, view: View) -> Conversation:
         """One question."""
         fields = {**self.values(view), "response": view.candidates[0].text}
         [reply] = yield [self.next_token(view, self.messages(fields))]
         if reply.reason is not None:
-            return Score(reason=reply.reason, n_tokens=reply.n_tokens, truncated=reply.truncated)
+            return Score(reason=reply.reason, n_tokens=reply.n_tokens)
         mass = self.mass(reply)
         if not mass.covered or mass.covered < self.card.floor:
             return Score(reason="low_verdict_mass", n_tokens=reply.n_tokens)
