@@ -18,10 +18,10 @@ from rmeval.errors import UsageError, near_miss
 
 Kind: TypeAlias = Literal["bt", "orm", "prm", "value", "sft"]
 Overlong: TypeAlias = Literal["drop", "truncate-left", "truncate-right", "error"]
-Count: TypeAlias = Annotated[int, Field(ge=1)]
+Count: TypeAlias = Annotated[int, Field(ge=1, lt=2**31)]
 Share: TypeAlias = Annotated[float, Field(ge=0.0, lt=1.0)]
-NotNegative: TypeAlias = Annotated[float, Field(ge=0.0)]
-Positive: TypeAlias = Annotated[float, Field(gt=0.0)]
+NotNegative: TypeAlias = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Positive: TypeAlias = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 LR = 1e-5
 LORA_FACTOR = 10.0
@@ -52,7 +52,7 @@ class TrainConfig(BaseModel):
     """Source problems used, drawn with --seed before the split; default: all."""
     out: Path | None = None
     """Folder of the checkpoint; default: the next free runs/<kind>-NNN."""
-    epochs: Positive = 1.0
+    epochs: Annotated[float, Field(gt=0.0, le=1e6)] = 1.0
     """Passes over the data."""
     batch_size: Count = 8
     """Rows per micro-batch and device."""
@@ -68,7 +68,7 @@ class TrainConfig(BaseModel):
     """AdamW's."""
     max_grad_norm: Positive = 1.0
     """Gradients are clipped to this norm."""
-    max_length: Annotated[int, Field(ge=8)] = 2048
+    max_length: Annotated[int, Field(ge=8, lt=2**31)] = 2048
     """Longest text in tokens."""
     overlong: Overlong = "drop"
     """What happens to longer ones; always counted."""

@@ -120,7 +120,10 @@ def read_comparisons(
         made = training_pairs(samples or _EMBEDDED_PAIRS, seed)
         return [one for pair in made for one in schemas.comparisons(dict(pair), pair["id"])]
 
+    columns: set[str] = set()
+
     def parse(row: Mapping[str, Any], fallback: str) -> list[Comparison]:
+        columns.update(row)
         if row.get("responses") is not None and row.get("chosen") is None:
             return _pairs(schemas.ranking(row, fallback), row.get("scores"), min_gap, ties)
         found = schemas.comparisons(row, fallback, margin_field=margin_field, margin_from=margin_from)
@@ -128,7 +131,11 @@ def read_comparisons(
             return found
         return [replace(one, margin=0.0, target=0.5) for one in found if ties == "half"]
 
-    return _drawn(load(source, "bt", parse), samples, seed)
+    found = load(source, "bt", parse)
+    # rows may lack a margin, but a column that was named, and named wrongly, would be none in silence
+    if margin_field not in (None, "margin", *columns) and (near := near_miss(margin_field or "", columns)):
+        raise UsageError(f"--margin {margin_field}: no row of {source} has this column. {near}")
+    return _drawn(found, samples, seed)
 
 
 def read_rankings(source: Source, *, min_gap: float = 0.0, samples: int | None = None, seed: int = 0) -> list[Ranking]:

@@ -354,7 +354,7 @@ def dialogue(row: Mapping[str, Any], fallback: str) -> Dialogue:
 def number(value: Any, name: str) -> float:
     """A finite number that is no truth value. Raises `BadRow`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
-        raise BadRow(f"{name!r} must be a number, found {value!r}")
+        raise BadRow(f"{name!r} must be a number{' of a size below 1e300' * isinstance(value, float)}, found {value!r}")
     return float(value)
 
 
@@ -369,7 +369,7 @@ def _shown(text: str) -> str:
 def _demand(row: Mapping[str, Any], *names: str) -> None:
     for name in names:
         if row.get(name) is None:
-            near = near_miss(name, row)
+            near = "It is null" if name in row else near_miss(name, row)
             raise BadRow(f"no {name!r}. {near}" if near else f"no {name!r}; the columns are {', '.join(row) or 'none'}")
 
 

@@ -67,6 +67,11 @@ def test_model_and_data_are_required_where_nothing_is_bundled(kind):
             "takes no --from-outcomes",
         ),
         ("bt", {"model": "tiny", "data": "x", "margin_from": "score"}, "--margin-from: write A-B"),
+        ("orm", {"epochs": float("inf")}, "--epochs: Input should be less than or equal to 1000000"),
+        ("orm", {"epochs": 1e308}, "--epochs: Input should be less"),
+        ("orm", {"lr": float("inf")}, "--lr: Input should be a finite number"),
+        ("orm", {"batch_size": 10**20}, "--batch-size: Input should be less"),
+        ("orm", {"max_length": 10**20}, "--max-length: Input should be less"),
     ],
 )
 def test_settings_that_make_no_sense_are_named(kind, given, says):

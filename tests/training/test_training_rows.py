@@ -69,6 +69,9 @@ def test_json_gz_and_parquet_are_read_too(tmp_path):
 def test_the_margin_column_can_have_another_name(tmp_path):
     path = write(tmp_path / "a.jsonl", [{**PLAIN, "gap": 2, "margin": 9}])
     assert read_comparisons(path, margin_field="gap")[0].margin == 2.0
+    with pytest.raises(UsageError, match="--margin gpa: no row .* Did you mean 'gap'"):
+        read_comparisons(path, margin_field="gpa")
+    assert read_comparisons(write(tmp_path / "b.jsonl", [PLAIN]), margin_field="gap")[0].margin == 0.0
 
 
 def test_all_bad_rows_are_reported_at_once_with_their_lines(tmp_path):
@@ -253,6 +256,8 @@ BAD = {
         ({"prompt": "p", "responses": ["a", "b"]}, "needs either 'ranking' or 'scores'"),
         ({"prompt": "p", "responses": ["a", "b"], "ranking": [0, 1], "scores": [2, 1]}, "has both"),
         ({**PLAIN, "margin": True}, "'margin' must be a number, found True"),
+        ({**PLAIN, "margin": 1e308}, "'margin' must be a number of a size below 1e300, found 1e+308"),
+        ({**PLAIN, "chosen": None}, "no 'chosen'. It is null"),
         ({**PLAIN, "group": [1]}, "'group' must be a text"),
         ({**PLAIN, "chosen": "<|channel|>analysis<|message|>hm<|end|>"}, "without a final channel"),
     ],
