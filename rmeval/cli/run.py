@@ -153,7 +153,10 @@ def rescore(
     from rmeval.suites import load_suite
 
     old = results.read(result)
-    options = arguments.parse(arg or [])["metric"] | arguments.parse(arg or [])["scorer"]
+    asked = arguments.parse(arg or [])
+    if idle := [f"-a {scope}.{key}" for scope in ("engine", "judge") for key in asked[scope]]:
+        raise UsageError(f"{', '.join(idle)}: rescore reads stored scores and runs no model; rmeval run takes it")
+    options = asked["metric"] | asked["scorer"]
     fresh = results.rescore(result, load_suite(old.suite.name).plan, options)
     path = result
     if out is not None:

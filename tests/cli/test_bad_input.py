@@ -419,6 +419,7 @@ def test_an_altered_result(result, change, said):
 
 def test_an_option_that_no_rule_takes(result):
     assert "Did you mean 'ties'?" in refused("rescore", result, "-a", "metric.tie=win")
+    assert "-a engine.dtype: rescore reads stored scores" in refused("rescore", result, "-a", "engine.dtype=float16")
 
 
 def test_results_of_two_suites_are_not_compared(result):
