@@ -21,6 +21,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 from rmeval import runner
@@ -46,6 +47,7 @@ FLOAT32 = 1e-4
 HALF = 0.02
 """How far it may move in a dtype of 16 bits, in standard deviations of the margins."""
 SHUFFLE_SEED = 0
+_HERE = "the doctor looks at weights that run here: name a folder or a hub id (org/name), of a judge judge:FOLDER"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,9 @@ def examine(
         engine = {"lint": "warn", **given.get("engine", {}), **options}
         return load_model(name, scorer=scorer, given={**given, "engine": engine}, by_step=by_step)
 
+    judge, _, where = name.partition(":")
+    if judge == "judge" and not (where.strip() and Path(where).expanduser().is_dir()) and where.count("/") != 1:
+        raise UsageError(f"{name}: {_HERE}")  # loading it would ask for a server
     _engines(load_model(name, scorer=scorer, given=given, by_step=by_step))  # a baseline takes no engine options
     model = loaded()
     engines = list(_engines(model).values())
@@ -302,7 +307,7 @@ def _engines(model: Model) -> dict[str, TransformersEngine]:
         return model.engine.engines
     if isinstance(model.engine, TransformersEngine):
         return {"policy": model.engine}
-    raise UsageError(f"{model.name}: the doctor looks at weights that run here (--engine transformers)")
+    raise UsageError(f"{model.name}: {_HERE}")
 
 
 def _own(model: Model) -> Engine:

@@ -13,6 +13,7 @@ import numpy as np
 
 from rmeval import stats
 from rmeval.metrics.best_of_k import clustered_auc
+from rmeval.metrics.contrasts import FARTHEST
 
 _FLAT = 1e-12
 """A standard error this small is rounding."""
@@ -67,6 +68,8 @@ def mean_point(
     if not there:
         return Point(at, None, None, 0, missing, "every score is missing" if missing else nothing)
     x = [v for v, _ in there]
+    if max(map(abs, x)) > FARTHEST:  # their squares, and their sum, may be no numbers, and no axis holds them
+        return Point(at, None, None, len(x), missing, f"a value lies beyond {FARTHEST:g}")
     around = stats.mean_interval(x, [c for _, c in there], bounds)
     ci = (around.low, around.high) if around else None
     return Point(at, math.fsum(x) / len(x), ci, len(x), missing)

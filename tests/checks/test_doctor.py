@@ -160,10 +160,11 @@ def test_broken_weights_have_no_scores_to_compare(tmp_path):
     assert answer.document["missing"] == ["non_finite"]
 
 
-@pytest.mark.parametrize("model", ["length", "random"])
+@pytest.mark.parametrize("model", ["length", "random", "judge:gpt-4", "judge:"])
 def test_what_runs_no_weights_is_refused(model):
-    with pytest.raises(UsageError, match="weights that run here"):
+    with pytest.raises(UsageError, match="weights that run here") as said:
         doctor.examine(model, load_suite("arithmetic"))
+    assert "--" not in str(said.value), "no option that the doctor does not take"
 
 
 def test_flips_below_the_limit_are_excused_in_16_bits_alone():

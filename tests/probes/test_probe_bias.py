@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from itertools import pairwise
 from statistics import fmean
 
@@ -50,6 +51,18 @@ def test_parts_hold_every_value_once_in_the_order_of_rank():
     assert len(found) == 10
     assert len(parts(x[:39])) == 1
     assert parts([]) == []
+
+
+@pytest.mark.parametrize("far", [1e160, 1.7e308])
+def test_scores_whose_squares_are_no_numbers_have_no_mean_and_are_still_compared(far):
+    """Warnings are errors here."""
+    rows = [replace(j, scores=(far, -far)[:: 1 if i % 4 else -1]) for i, j in enumerate(marked())]
+    found = probe_bias(rows)
+    assert values(found, "accuracy", "share")["all"] == 0.75
+    for side in ("right", "wrong"):
+        points = found.curve("score by length", side).points
+        assert {point.value for point in points} == {None}
+        assert {point.note for point in points} == {"a value lies beyond 1e+150"}
 
 
 def test_accuracy_by_length_is_the_share_of_wins_in_each_part():
