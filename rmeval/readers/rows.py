@@ -30,6 +30,8 @@ MAX_BAD = 10_000
 """Bad rows of one file after which it is none of rows, whether or not they are to be left out."""
 MAX_FAULTS = 20
 """Faults named in one message; the rest is counted."""
+BOM = b"\xef\xbb\xbf"
+_HAS_BOM = "starts with a byte-order mark; save the file as UTF-8 without it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +123,15 @@ def _read_json(path: Path, name: str) -> Sequence[Row]:
             start = handle.read(4096)
         except strict_json.UNREADABLE as fault:
             raise UsageError(f"{path}: cannot be read: {fault}") from None
-    if start.startswith(b"\xef\xbb\xbf"):
-        raise UsageError(f"{path} line 1: starts with a byte-order mark; save the file as UTF-8 without it")
     faults: list[str] = []
-    if start.lstrip()[:1] == b"[":
+    body = start.removeprefix(BOM).lstrip()
+    is_list = body[:1] == b"["
+    is_object = body.split(b"\n", 1)[0].strip() == b"{"  # over many lines, so these are no JSONL
+    if start.startswith(BOM) and (is_list or is_object):
+        raise UsageError(f"{path} line 1: {_HAS_BOM}")
+    if is_list:
         values = strict_json.read_items(path)
-    elif start.lstrip().split(b"\n", 1)[0].strip() == b"{":  # one object over many lines, so these are no JSONL
+    elif is_object:
         return _of_lists(path, name)
     else:
         values = _lines(path, faults)
@@ -162,6 +167,9 @@ def _of_lists(path: Path, name: str) -> list[Row]:
 def _lines(path: Path, faults: list[str]) -> Iterator[tuple[int, Any]]:
     """The values of a JSONL file; lines that are no JSON go to `faults`, so that all of them are reported at once."""
     for number, line in strict_json.lines(path):
+        if number == 1 and line.startswith(BOM):
+            _note(faults, f"{path} line 1: {_HAS_BOM}")
+            continue
         try:
             yield number, strict_json.loads(line, f"{path} line {number}")
         except UsageError as fault:

@@ -179,6 +179,19 @@ def test_odd_rows_that_are_no_fault(tmp_path):
     assert "byte-order mark" in run(data).stderr
 
 
+@pytest.mark.fault("F11")
+def test_f11_a_byte_order_mark_hides_no_other_fault(tmp_path):
+    data = written(tmp_path / "mine.jsonl", [{**GOOD, "id": "a"}, {"id": "b", "prompt": "q", "chosen": "x"}, GOOD])
+    data.write_bytes(b"\xef\xbb\xbf" + data.read_bytes() + b"oops\n")
+    got = run(data)
+    assert got.code == 2
+    for said in ("line 1: starts with a byte-order mark", "line 2: no 'rejected'", "line 4, column 1: not valid JSON"):
+        assert said in got.stderr
+    assert "3 malformed rows" in got.stderr
+    left = run(data, "--skip-bad-rows")
+    assert left.document["suite"]["examples"] == 1, "a row that is refused is left out, too"
+
+
 @pytest.mark.fault("F12")
 def test_one_altered_byte_has_another_digest(tmp_path, monkeypatch):
     rows = [{**GOOD, "id": f"p{i}", "prompt": f"what {i} ?", "chosen": "good", "rejected": "bad"} for i in range(12)]
