@@ -2,6 +2,7 @@
 
 A key is the sha256 of a request's canonical JSON and the engine's fingerprint, so equal questions to equal weights
 are answered once and a changed setting is a new key. A batch is committed as a whole: after a kill it is there or not.
+A row ends in a checksum of its key and content, as SQLite keeps none; rows of earlier versions have none.
 
 What this module does not know: what a reply means.
 """
@@ -15,6 +16,7 @@ import os
 import shutil
 import sqlite3
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -157,7 +159,7 @@ class Store:
                 rows = self._db.execute(f"SELECT key, reply FROM replies WHERE key IN ({marks})", part)  # noqa: S608 - marks are only question marks
                 for key, text in rows:
                     try:
-                        found[key] = _reply(strict_json.loads(text, key, constants=True))
+                        found[key] = _reply(strict_json.loads(_unsealed(key, text), key, constants=True))
                     except (UsageError, ValueError, TypeError, KeyError, OverflowError):  # asked again, which mends it
                         note(f"{self.path}: the stored reply {key[:12]} cannot be read; it is asked for again")
         except sqlite3.DatabaseError as fault:
@@ -166,7 +168,9 @@ class Store:
 
     def put(self, replies: Mapping[str, Reply]) -> None:
         """Commit a batch as a whole. Replies without values (failures) are not stored: a new run asks again."""
-        rows = [(key, json.dumps(_written(reply))) for key, reply in replies.items() if reply.reason is None]
+        rows = [
+            (key, _sealed(key, json.dumps(_written(reply)))) for key, reply in replies.items() if reply.reason is None
+        ]
         try:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("INSERT OR REPLACE INTO replies VALUES (?, ?)", rows)
@@ -296,6 +300,22 @@ def _written(reply: Reply) -> dict[str, Any]:
     return {name: value for name, value in asdict(reply).items() if name in always or value != blank[name]}
 
 
+_SEAL = ', "crc32": '
+"""Stands in no JSON text but as what it is: quotes within a text are escaped."""
+
+
+def _sealed(key: str, body: str) -> str:
+    return f"{body[:-1]}{_SEAL}{zlib.crc32((key + body).encode())}}}"
+
+
+def _unsealed(key: str, text: str) -> str:
+    """The row without its checksum; ValueError where that is one of another key or content."""
+    body, seal, said = text.rpartition(_SEAL)
+    if seal and zlib.crc32(f"{key}{body}}}".encode()) != int(said[:-1]):
+        raise ValueError
+    return body + "}" if seal else text
+
+
 _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("text", "finish", "served"), (str,)),
     **dict.fromkeys(("n_tokens", "n_written", "attempts"), (int,)),
@@ -311,6 +331,8 @@ def _reply(raw: Any) -> Reply:
     if not isinstance(raw, dict) or any(type(value) not in _TYPES[name] for name, value in raw.items()):
         raise TypeError
     if raw.get("finish", "stop") not in _FINISHES:
+        raise ValueError
+    if raw.get("n_tokens", 0) < 0 or not {type(v) for row in raw["values"] for v in row} <= {int, float}:
         raise ValueError
     values = tuple(tuple(float(v) for v in row) for row in raw["values"])
     return replace(_BLANK, **{**raw, "values": values})

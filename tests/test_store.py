@@ -35,6 +35,31 @@ def test_a_reply_comes_back_bit_for_bit(tmp_path):
         assert store.get(["k", "other"]) == {"k": reply}
 
 
+def test_a_row_whose_content_is_another_is_no_reply(tmp_path, capsys):
+    path = tmp_path / "store.db"
+    with Store(path) as store:
+        store.put({"a": Reply(((1.5, -2.0),), n_tokens=7, text='so, "crc32": 1}'), "b": Reply(((0.25, 3.0),))})
+        before = store.get(["a", "b"])
+        assert before["a"].text == 'so, "crc32": 1}'
+    with sqlite3.connect(path) as db:
+        rows = dict(db.execute("SELECT key, reply FROM replies"))
+    sound = rows["a"]
+    plain = sound.rpartition(", ")[0] + "}"  # as earlier versions wrote it
+    spoilt = [
+        *(rows["b"], sound.replace("1.5", "1.6"), sound.replace("7", "8"), sound[:-2] + "}", sound.encode()),
+        *(plain.replace("1.5", '"1.5"'), plain.replace("1.5", "true"), plain.replace("7", "-7")),
+    ]
+    for content in [*spoilt, plain, sound]:
+        with sqlite3.connect(path) as db:
+            db.execute("UPDATE replies SET reply = ? WHERE key = 'a'", (content,))
+        db.close()
+        with Store(path) as store:
+            found = store.get(["a", "b"])
+        assert found["b"] == before["b"]
+        assert found.get("a") == (None if content in spoilt else before["a"])
+        assert ("cannot be read; it is asked for again" in capsys.readouterr().err) == (content in spoilt)
+
+
 def test_failures_are_not_stored(tmp_path):
     with Store(tmp_path / "s.sqlite") as store:
         store.put({"good": Reply(((1.0,),)), "bad": Reply(reason="engine_error")})
