@@ -8,6 +8,7 @@ What this package does not know: anything that a library user would need.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -61,6 +62,7 @@ def main() -> NoReturn:
         code = getattr(error, "exit_code", None)
         if code is None:
             _end_if_full(error)
+            _end_if_no_path(error)
             raise
         show = getattr(error, "show", None)
         if show is not None:
@@ -109,6 +111,12 @@ def _interrupted() -> NoReturn:
         _end("interrupted", INTERRUPTED)
     command = shlex.join(["rmeval", *sys.argv[1:]])
     _end(f"interrupted. What was scored is kept; resume with the same command:\n  {command}", INTERRUPTED)
+
+
+def _end_if_no_path(error: Exception) -> None:
+    """A path that the system will not even look at: wherever it was given, it is no bug of ours."""
+    if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.EACCES) and error.filename is not None:
+        _end(f"error: {error.filename}: {error.strerror}", 2)
 
 
 def _end_if_full(error: Exception) -> None:

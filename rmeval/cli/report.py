@@ -23,6 +23,7 @@ def report(
     markdown: Annotated[Path | None, typer.Option(help="Also write Markdown, for a model card.")] = None,
 ) -> None:
     """Show one result or several as a single page that needs nothing else: parts, margins, calibration, length."""
+    from rmeval.errors import UsageError
     from rmeval.leaderboard import report as make
     from rmeval.leaderboard.probed import read_probes
     from rmeval.results import load_result, write_whole
@@ -31,6 +32,8 @@ def report(
     for path in (out, markdown):
         if path is not None:
             refuse_what_is_read(path, *results)
+    if markdown is not None and markdown.resolve() == out.resolve():
+        raise UsageError(f"--markdown {markdown}: is the page (--out), which would be lost; name another file")
     # a file named twice (a glob and its newest) is one result, not two that agree
     views = [load_result(path) for path in {path.resolve(): path for path in results}.values()]
     probes = read_probes(probe or (), [view.result for view in views])

@@ -89,6 +89,9 @@ def run_pairs(model, data, *more):
         (["compare", "a.json", "b.json"], ["a.json"]),
         (["leaderboard", "build", "nowhere"], ["nowhere"]),
         (["score", "length", "nowhere.jsonl"], ["nowhere.jsonl"]),
+        *(([*command, "n" * 300], ["nnn: File name too long"]) for command in (
+            ["run"], ["rescore"], ["verify"], ["data", "lint"], ["probe", "overopt"]
+        )),
     ],
 )  # fmt: skip
 def test_one_message_names_the_thing_and_the_near_miss(arguments, said):

@@ -351,6 +351,10 @@ def test_nothing_is_written_over_what_is_read(tmp_path):
         got = rmeval(*asked)
         assert (got.code, path.read_bytes()) == (2, before), got.stderr
         assert "is the file that is read" in got.stderr
+    page = tmp_path / "page.html"
+    got = rmeval("report", result, "-o", page, "--markdown", page)
+    assert (got.code, page.exists()) == (2, False)
+    assert "is the page (--out)" in got.stderr
 
 
 def test_files_have_the_rights_that_the_mask_leaves(tmp_path):
