@@ -25,6 +25,7 @@ from rmeval.conventions import StepsCard, TokenCard
 from rmeval.errors import UsageError, near_miss
 from rmeval.metrics.convert import scores_of
 from rmeval.plugins import ENGINES, JUDGES, SCORER_CARDS, SCORERS
+from rmeval.progress import note
 from rmeval.protocols import Engine, Recording, Scorer
 from rmeval.records import Result, parse
 from rmeval.types import JSON
@@ -357,6 +358,8 @@ def _checkpoint_model(
                 raise UsageError(
                     f"reference {source}: {other.architecture} is no language model, so there is no log-ratio"
                 )
+            if other.identity == checkpoint.identity:
+                note(f"{name}: policy and reference are the same weights, so every log-ratio is 0 and every pair a tie")
             runs = PolicyAndReference(runs, arguments.call(make_engine, "engine", engine_args, checkpoint=other))
     made = arguments.call(SCORERS.get(kind), "scorer", scorer_args, **_conventions(checkpoint, kind, card, scorer_args))
     return Model(name, checkpoint.identity, kind, made, runs, _details(checkpoint, card))

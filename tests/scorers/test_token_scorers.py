@@ -151,8 +151,10 @@ def test_implicit_rewards_of_a_response_in_every_mode(tmp_path, mode):
     assert row.scores[0] == pytest.approx(float(expected), abs=1e-4)
 
 
-def test_without_a_reference_there_is_no_ratio_and_no_step(tmp_path):
+def test_without_a_reference_there_is_no_ratio_and_no_step(tmp_path, capsys):
     sm.saved(tmp_path / "p", "qwen2", "AutoModelForCausalLM")
+    load_model(str(tmp_path / "p"), scorer="implicit", given={"scorer": {"reference": str(tmp_path / "p")}})
+    assert "policy and reference are the same weights" in capsys.readouterr().err
     with pytest.raises(UsageError, match=r"-a scorer.reference=MODEL.*scorer.mode=avg"):
         load_model(str(tmp_path / "p"), scorer="implicit")
     with pytest.raises(UsageError, match=r"scorer.referense: no such argument. Did you mean 'reference'"):
