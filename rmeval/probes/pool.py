@@ -208,7 +208,8 @@ def _row(value: Any, where: str) -> PoolRow:
         raise UsageError(f"{where}: a row is an object, not {type(value).__name__}")
     strange = [key for key in value if key not in KEYS]
     if strange:
-        raise UsageError(f"{where}: unknown key {strange[0]!r}. {near_miss(strange[0], KEYS)}".rstrip())
+        near = near_miss(strange[0], KEYS) or f"There are {', '.join(KEYS)}"
+        raise UsageError(f"{where}: unknown key {strange[0]!r}. {near}")
     if not isinstance(value.get("id"), str) or not value["id"]:
         raise UsageError(f"{where}: a row needs a string `id`")
     completions = value.get("completions")

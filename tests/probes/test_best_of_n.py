@@ -207,6 +207,7 @@ def test_what_a_suite_fixes_has_no_interval():
     ("change", "said"),
     [
         ({"rewads": [1, 2]}, r"line 1: unknown key 'rewads'. Did you mean 'rewards'"),
+        ({"candidates": []}, r"line 1: unknown key 'candidates'. There are .*completions, rewards"),
         ({"rewards": [1]}, "rewards has 1 entries for 2 completions"),
         ({"rewards": ["x", 1]}, "'x' is not a number"),
         ({"gold": [None, 1]}, "None is not a number"),
