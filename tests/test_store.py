@@ -35,6 +35,7 @@ def test_a_reply_comes_back_bit_for_bit(tmp_path):
         assert store.get(["k", "other"]) == {"k": reply}
 
 
+@pytest.mark.fault("F45")
 def test_a_row_whose_content_is_another_is_no_reply(tmp_path, capsys):
     path = tmp_path / "store.db"
     with Store(path) as store:
