@@ -141,3 +141,11 @@ def test_what_the_hub_refuses_is_said(result: Path, tmp_path: Path) -> None:
     offline = rmeval("submit", result, "--submissions", tmp_path / "subs", "--push-to-hub", "acme/board")
     assert offline.code == 2
     assert "HF_HUB_OFFLINE is set" in offline.stderr
+
+
+def test_a_part_of_a_run_is_called_one(tmp_path):
+    assert rmeval("run", "length", "--suite", "arithmetic", "--shard", "1/2", "--out", tmp_path / "out").code == 0
+    [part] = (tmp_path / "out").rglob("*.json")
+    assert "one part of a run" in rmeval("submit", part, "--submissions", tmp_path / "subs").stderr
+    built = rmeval("leaderboard", "build", tmp_path / "out", "--out", tmp_path / "site")
+    assert f"left out: {part.name}: one part of a run" in built.stdout

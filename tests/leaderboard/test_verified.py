@@ -7,6 +7,7 @@ import math
 import random
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from rmeval.errors import UsageError
 from rmeval.leaderboard import verified
 from rmeval.leaderboard.audit import audit, compared, drawn
 from rmeval.leaderboard.board import build
-from rmeval.leaderboard.intake import neighbours
+from rmeval.leaderboard.intake import ahead_of_time, neighbours
 from rmeval.leaderboard.submission import open_submission
 from rmeval.leaderboard.verify import audit_power, verify
 from rmeval.types import Judgement, Verdict
@@ -262,3 +263,9 @@ def test_of_the_others_only_those_on_the_suite_are_read(submissions: Path) -> No
     assert found.result.model.name == "random-step"
     assert neighbours(submissions, "arithmetic-steps", but=submissions / "random-step" / "arithmetic-steps") == []
     assert neighbours(submissions, "another-suite") == [], "a faulty one is told when it is verified itself"
+
+
+def test_a_day_of_difference_between_clocks_is_no_fault():
+    now = datetime(2026, 11, 22, 12, tzinfo=UTC)
+    assert not ahead_of_time("2026-11-23T11:59:59Z", now)
+    assert ahead_of_time("2026-11-23T12:00:01Z", now)
