@@ -365,7 +365,8 @@ class _Run:
             return Fault("again", "timeout" if "timeout" in code else "api_error", code or "no response", why)
         status, answer = answered.get("status_code"), answered.get("body")
         if status != 200:
-            return policy.of_status(status if isinstance(status, int) else 500, {}, answer, datetime.now(UTC))
+            number = status if isinstance(status, int) and 100 <= status < 600 else 500
+            return policy.of_status(number, {}, answer, datetime.now(UTC))
         try:
             reply = wire.read(answer, request)
         except wire.Unreadable as unreadable:
