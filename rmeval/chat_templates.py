@@ -75,6 +75,7 @@ class Rendering:
         return None
 
     def _say(self, what: str) -> None:
+        what = what[:400]  # a template may quote itself, and be of any size
         if what not in self._said:
             self._said.add(what)
             note(f"the chat template {what}")
