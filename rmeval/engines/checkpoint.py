@@ -263,6 +263,8 @@ class Checkpoint:
 
         Weights that are missing are refused once the others are loaded; by then all of them were made up in memory.
         """
+        if self.folder is None:  # of the hub's files only some may be here yet
+            return
         model = self._skeleton if self.layers is None else self._without_weights("AutoModel")
         size = self.weight_bytes  # half a byte a weight is the least that anybody packs
         if model is not None and size and (said := sum(one.numel() for one in model.parameters())) > 2 * size:

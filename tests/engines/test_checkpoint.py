@@ -120,6 +120,19 @@ def test_a_config_of_far_more_weights_than_there_are_is_refused_before_they_are_
             load()
 
 
+def test_a_hub_model_of_which_only_some_files_were_fetched_is_not_called_overstated(
+    tiny_reward_model, tmp_path, monkeypatch
+):
+    folder = copy(tiny_reward_model, tmp_path / "half")
+    monkeypatch.setattr(Checkpoint, "weight_bytes", 10)
+    checkpoint = Checkpoint(str(folder))
+    with pytest.raises(UsageError, match="describes"):
+        checkpoint.refuse_unless_loadable()
+    monkeypatch.setattr(Checkpoint, "_weights", lambda _: [])
+    monkeypatch.setattr(checkpoint, "folder", None)
+    checkpoint.refuse_unless_loadable()
+
+
 def test_a_folder_without_config_and_a_name_that_is_nothing(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(UsageError, match=r"no config\.json in this folder \(found notes\.txt\)"):
